@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/checksum.h"
+
+#include <openssl/evp.h>
+
+#include <cstring>
+
+#include "base/assert.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+namespace vmstore {
+
+std::uint64_t xxh3(ByteSpan bytes) noexcept { return XXH3_64bits(bytes.data(), bytes.size()); }
+
+std::uint64_t block_sum(ByteSpan block) noexcept {
+  const std::uint64_t sum = xxh3(block);
+  return sum == 0 ? 1 : sum;
+}
+
+Sha256 sha256(ByteSpan bytes) {
+  static const EVP_MD* const algorithm = EVP_MD_fetch(nullptr, "SHA256", nullptr);
+  Sha256 digest{};
+  unsigned int length = 0;
+  const int done = EVP_Digest(bytes.data(), bytes.size(),
+                              reinterpret_cast<unsigned char*>(digest.data()), &length, algorithm,
+                              nullptr);
+  VMS_ASSERT(done == 1 && length == digest.size());
+  return digest;
+}
+
+bool is_all_zero(ByteSpan bytes) noexcept {
+  if (bytes.empty()) return true;
+  return bytes[0] == std::byte{0} &&
+         std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0;
+}
+
+}  // namespace vmstore

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/posix_files.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/openat2.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <limits>
+
+namespace vmstore {
+namespace {
+
+constexpr mode_t kFileMode = 0600;
+constexpr mode_t kFolderMode = 0700;
+
+class PosixFile final : public File {
+ public:
+  explicit PosixFile(int fd) noexcept : fd_(fd) {}
+  ~PosixFile() override { ::close(fd_); }
+
+  Result<std::size_t> read(std::uint64_t offset, MutableBytes into) override {
+    return read_with_flags(offset, into, 0);
+  }
+  Result<std::size_t> read_cached(std::uint64_t offset, MutableBytes into) override {
+    return read_with_flags(offset, into, RWF_NOWAIT);
+  }
+  Result<void> write(std::uint64_t offset, ByteSpan bytes) override {
+    while (!bytes.empty()) {
+      const auto wrote = ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+      if (wrote < 0 && errno == EINTR) continue;
+      if (wrote <= 0) return last_os_error();
+      offset += static_cast<std::uint64_t>(wrote);
+      bytes = bytes.subspan(static_cast<std::size_t>(wrote));
+    }
+    return success();
+  }
+  Result<void> sync() override { return check(::fdatasync(fd_)); }
+  Result<void> allocate(std::uint64_t offset, std::uint64_t length) override {
+    return fallocate_range(FALLOC_FL_KEEP_SIZE, offset, length);
+  }
+  Result<void> punch(std::uint64_t offset, std::uint64_t length) override {
+    return fallocate_range(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
+  }
+  Result<void> truncate(std::uint64_t size) override {
+    return check(::ftruncate(fd_, static_cast<off_t>(size)));
+  }
+  Result<std::uint64_t> size() override {
+    VMS_TRY(const struct stat info, status());
+    return static_cast<std::uint64_t>(info.st_size);
+  }
+  Result<std::uint64_t> allocated_bytes() override {
+    VMS_TRY(const struct stat info, status());
+    return static_cast<std::uint64_t>(info.st_blocks) * kStatBlockBytes;
+  }
+  Result<void> lock() override { return check(::flock(fd_, LOCK_EX | LOCK_NB)); }
+  [[nodiscard]] int descriptor() const noexcept override { return fd_; }
+
+ private:
+  static constexpr std::uint64_t kStatBlockBytes = 512;  // unit of st_blocks, see stat(2)
+
+  static Result<void> check(int outcome) {
+    if (outcome != 0) return last_os_error();
+    return success();
+  }
+  [[nodiscard]] Result<struct stat> status() const {
+    struct stat info {};
+    if (::fstat(fd_, &info) != 0) return last_os_error();
+    return info;
+  }
+  [[nodiscard]] Result<void> fallocate_range(int mode, std::uint64_t offset, std::uint64_t length) {
+    if (length == 0) return success();
+    int outcome = 0;
+    do {
+      outcome = ::fallocate(fd_, mode, static_cast<off_t>(offset), static_cast<off_t>(length));
+    } while (outcome != 0 && errno == EINTR);
+    return check(outcome);
+  }
+  Result<std::size_t> read_with_flags(std::uint64_t offset, MutableBytes into, int flags) {
+    std::size_t total = 0;
+    while (total < into.size()) {
+      const iovec part{into.data() + total, into.size() - total};
+      const auto got = ::preadv2(fd_, &part, 1, static_cast<off_t>(offset + total), flags);
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0 && flags != 0 && (errno == EAGAIN || errno == EOPNOTSUPP)) return Errc::busy;
+      if (got < 0) return last_os_error();
+      if (got == 0) break;
+      total += static_cast<std::size_t>(got);
+    }
+    return total;
+  }
+  int fd_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<PosixFiles>> PosixFiles::open_folder(const std::string& folder) {
+  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+  if (fd < 0) return last_os_error();
+  return std::unique_ptr<PosixFiles>(new PosixFiles(fd));
+}
+
+PosixFiles::~PosixFiles() { ::close(folder_fd_); }
+
+Result<int> PosixFiles::open_below(std::string_view path, int flags) const {
+  const std::string text(path.empty() ? "." : path);
+  open_how how{};
+  how.flags = static_cast<__u64>(flags | O_CLOEXEC | O_NOFOLLOW);
+  how.mode = (flags & O_CREAT) != 0 ? kFileMode : 0;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
+  const auto fd = ::syscall(SYS_openat2, folder_fd_, text.c_str(), &how, sizeof how);
+  if (fd < 0) return last_os_error();
+  return static_cast<int>(fd);
+}
+
+Result<std::unique_ptr<File>> PosixFiles::open(std::string_view path, const OpenOptions& options) {
+  int flags = options.write ? O_RDWR : O_RDONLY;
+  if (options.create) flags |= O_CREAT;
+  if (options.must_be_new) flags |= O_EXCL;
+  if (options.direct_sync) {
+    flags |= O_DSYNC;
+    auto direct = open_below(path, flags | O_DIRECT);
+    if (direct) return std::unique_ptr<File>(std::make_unique<PosixFile>(*direct));
+    if (direct.error().os_errno != EINVAL) return direct.error();
+    used_direct_ = false;
+    flags &= ~O_EXCL;  // the refused open may have made the file already
+  }
+  VMS_TRY(const int fd, open_below(path, flags));
+  struct stat info {};
+  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+    ::close(fd);
+    return Errc::foreign_store;
+  }
+  return std::unique_ptr<File>(std::make_unique<PosixFile>(fd));
+}
+
+Result<void> PosixFiles::remove(std::string_view path) {
+  if (::unlinkat(folder_fd_, std::string(path).c_str(), 0) != 0) return last_os_error();
+  return success();
+}
+
+Result<void> PosixFiles::rename(std::string_view from, std::string_view to) {
+  const std::string old_path(from);
+  const std::string new_path(to);
+  if (::renameat(folder_fd_, old_path.c_str(), folder_fd_, new_path.c_str()) != 0) {
+    return last_os_error();
+  }
+  return success();
+}
+
+Result<void> PosixFiles::make_folder(std::string_view path) {
+  if (::mkdirat(folder_fd_, std::string(path).c_str(), kFolderMode) == 0) return success();
+  if (errno != EEXIST) return last_os_error();
+  VMS_TRY(const int fd, open_below(path, O_RDONLY | O_DIRECTORY));
+  ::close(fd);
+  return success();
+}
+
+Result<std::vector<std::string>> PosixFiles::list(std::string_view folder) {
+  VMS_TRY(const int fd, open_below(folder, O_RDONLY | O_DIRECTORY));
+  DIR* const stream = ::fdopendir(fd);
+  if (stream == nullptr) {
+    const Error error = last_os_error();
+    ::close(fd);
+    return error;
+  }
+  std::vector<std::string> names;
+  errno = 0;
+  while (const dirent* entry = ::readdir(stream)) {
+    const std::string_view name(entry->d_name);
+    if (name != "." && name != "..") names.emplace_back(name);
+    errno = 0;
+  }
+  const int failure = errno;  // a list that ended early must never look like a short list (I9)
+  ::closedir(stream);
+  if (failure != 0) return Error(errno_to_errc(failure), failure);
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+Result<void> PosixFiles::sync_folder(std::string_view folder) {
+  VMS_TRY(const int fd, open_below(folder, O_RDONLY | O_DIRECTORY));
+  const int outcome = ::fsync(fd);
+  const Error error = last_os_error();
+  ::close(fd);
+  if (outcome != 0) return error;
+  return success();
+}
+
+Result<FolderSpace> PosixFiles::space() {
+  struct statvfs info {};
+  if (::fstatvfs(folder_fd_, &info) != 0) return last_os_error();
+  return FolderSpace{info.f_blocks * info.f_frsize, info.f_bavail * info.f_frsize};
+}
+
+Result<void> PosixFiles::probe_hole_punching() {
+  constexpr std::string_view kScratch = "probe.tmp";
+  constexpr std::uint64_t kProbeBytes = 65536;
+  OpenOptions options;
+  options.create = true;
+  const auto attempt = [&]() -> Result<void> {
+    VMS_TRY(const auto file, open(kScratch, options));
+    VMS_CHECK(file->allocate(0, kProbeBytes));
+    return file->punch(0, kProbeBytes);
+  };
+  const Result<void> outcome = attempt();
+  VMS_CHECK(remove(kScratch));
+  return outcome;
+}
+
+}  // namespace vmstore

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// BlockingDisk: one open disk or snapshot for foreign threads (nbdkit workers, FUSE, the command
+// line). The only class of disk/ that crosses threads.
+//
+// Promises: a returned write survives the death of this process (batch file, I13); flush() returns
+// when everything returned before it is on stable storage on all replicas (I1, I2); reads give the
+// newest returned data or an error (promise 4); trouble with the node is waited out, not returned,
+// unless the disk was fenced or the wait bound of OpenOptions is over.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/ids.h"
+#include "base/result.h"
+
+namespace vmstore::disk {
+
+struct ClientConfig {
+  std::string endpoint;        // unix path or host:port
+  std::string program;         // for people
+  std::string run_folder;      // tmpfs folder for batch files; empty = found as DESIGN 4.2 says
+  std::chrono::milliseconds connect_timeout{5000};
+  std::optional<std::chrono::milliseconds> io_timeout;  // empty: requests wait without limit
+};
+
+struct DiskExtent {
+  std::uint64_t offset = 0;
+  std::uint64_t bytes = 0;
+  bool zero = false;  // reads as zeros and takes no space
+};
+
+struct DiskOpenOptions {
+  std::string reference;             // [GROUP/]NAME[@SNAP]
+  bool read_only = false;
+  std::optional<std::uint32_t> guest_pid;  // process id of the NBD client, if known
+  bool bulk = false;                 // import: no batch file, writes return when copied, flush at end
+};
+
+struct DiskInfo {
+  DiskId id;
+  std::string name;
+  std::uint64_t size_bytes = 0;
+  bool read_only = false;
+};
+
+/// One process's session: an IoThread, a NodeClient, caches. THREADS: any.
+class Client;
+
+/// THREADS: any; calls may overlap. Offsets and sizes are bytes and need no alignment.
+class BlockingDisk {
+ public:
+  virtual ~BlockingDisk() = default;
+  [[nodiscard]] virtual const DiskInfo& info() const noexcept = 0;
+  [[nodiscard]] virtual Result<void> read(std::uint64_t offset, MutableBytes into) = 0;
+  [[nodiscard]] virtual Result<void> write(std::uint64_t offset, ByteSpan bytes, bool fua) = 0;
+  /// Reads as zeros afterwards. `may_unmap` false: still no space is taken, zeros are metadata here.
+  [[nodiscard]] virtual Result<void> zero(std::uint64_t offset, std::uint64_t bytes, bool fua) = 0;
+  /// Discard: the same as zero() (I10: discarded blocks read as zeros).
+  [[nodiscard]] virtual Result<void> trim(std::uint64_t offset, std::uint64_t bytes, bool fua) = 0;
+  [[nodiscard]] virtual Result<void> flush() = 0;
+  /// Extents that cover [offset, offset+bytes), clipped to it, adjacent equal ones merged; may stop
+  /// early after `count_max` of them, always makes progress.
+  [[nodiscard]] virtual Result<std::vector<DiskExtent>> extents(std::uint64_t offset,
+                                                                std::uint64_t bytes,
+                                                                std::size_t count_max) = 0;
+  /// Brings the range into the cache.
+  [[nodiscard]] virtual Result<void> prefetch(std::uint64_t offset, std::uint64_t bytes) = 0;
+  /// Commits everything, checkpoints, gives the token back. The object is unusable afterwards.
+  [[nodiscard]] virtual Result<void> close() = 0;
+};
+
+// ---- the catalogue, for people's commands ----
+
+struct DiskSummary {
+  DiskId id;
+  std::string name;
+  std::uint64_t size_bytes = 0;
+  std::uint64_t created_ns = 0;  // since 1970
+  std::string base_name;         // "parent@snap" or empty
+  bool held = false;             // some session holds it now
+  bool clean = true;             // released properly
+  std::string holder;            // program of the holder
+  std::uint32_t copies = 1;
+  std::uint64_t epoch = 0;
+  std::uint64_t mapped_bytes = 0;  // only in details()
+};
+struct SnapshotSummary {
+  std::string disk;
+  std::string name;
+  std::uint64_t size_bytes = 0;
+  std::uint64_t created_ns = 0;
+  bool written_out = false;
+};
+struct TrashSummary {
+  DiskId id;
+  std::string name;
+  std::uint64_t size_bytes = 0;
+  std::uint64_t trashed_ns = 0;
+};
+struct VerifyReport {
+  std::uint64_t blocks = 0;
+  std::uint64_t bad_blocks = 0;
+  std::vector<std::uint64_t> bad_offsets;  // first 100
+};
+struct SnapshotTiming {
+  std::chrono::nanoseconds metadata{0};
+  std::chrono::nanoseconds stall{0};
+};
+
+class Client {
+ public:
+  [[nodiscard]] static Result<std::unique_ptr<Client>> connect(const ClientConfig& config);
+  virtual ~Client() = default;
+
+  [[nodiscard]] virtual Result<std::unique_ptr<BlockingDisk>> open(const DiskOpenOptions& o) = 0;
+
+  [[nodiscard]] virtual Result<DiskSummary> create(const std::string& name, std::uint64_t bytes,
+                                                   std::uint32_t copies) = 0;
+  [[nodiscard]] virtual Result<std::vector<DiskSummary>> list() = 0;
+  [[nodiscard]] virtual Result<DiskSummary> details(const std::string& name) = 0;
+  [[nodiscard]] virtual Result<std::vector<SnapshotSummary>> snapshots(const std::string& name) = 0;
+  /// A running disk is asked through its holder, an idle one is cut here.
+  [[nodiscard]] virtual Result<SnapshotTiming> snapshot(const std::string& name,
+                                                        const std::string& snap) = 0;
+  [[nodiscard]] virtual Result<void> remove_snapshot(const std::string& name,
+                                                     const std::string& snap) = 0;
+  [[nodiscard]] virtual Result<void> rollback(const std::string& name, const std::string& snap,
+                                              bool force) = 0;
+  /// `source` is NAME or NAME@SNAP; NAME alone takes a snapshot for it first. All or nothing.
+  [[nodiscard]] virtual Result<void> clone(const std::string& source,
+                                           const std::vector<std::string>& names) = 0;
+  [[nodiscard]] virtual Result<void> resize(const std::string& name, std::uint64_t bytes,
+                                            bool allow_shrink, bool force) = 0;
+  [[nodiscard]] virtual Result<void> rename(const std::string& from, const std::string& to) = 0;
+  [[nodiscard]] virtual Result<void> remove(const std::string& name, bool now, bool force) = 0;
+  [[nodiscard]] virtual Result<std::vector<TrashSummary>> trash() = 0;
+  [[nodiscard]] virtual Result<void> restore(const std::string& name, const std::string& as) = 0;
+  /// Empty name: everything in the trash.
+  [[nodiscard]] virtual Result<void> purge(const std::string& name) = 0;
+  /// Reads every mapped block of a disk and its snapshots and checks its sum.
+  [[nodiscard]] virtual Result<VerifyReport> verify(const std::string& name) = 0;
+  /// Fences whoever holds the disk; the next opener recovers it.
+  [[nodiscard]] virtual Result<void> break_owner(const std::string& name) = 0;
+  /// Sets a left-over batch file of this host aside. Returns how many acknowledged batches it held.
+  [[nodiscard]] virtual Result<std::uint64_t> discard_batch_file(const std::string& name) = 0;
+};
+
+}  // namespace vmstore::disk

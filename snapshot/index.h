@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// The direct index: look-up, extents, checkpoint, mark and diff over trees of pages.
+//
+// Invariants: a look-up reads at most 4 pages whatever was snapshotted or cloned (I5); a zero
+// subtree is one empty pointer; a page is never changed once written (copy on write).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <unordered_set>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "base/task.h"
+#include "snapshot/page.h"
+#include "snapshot/run_map.h"
+
+namespace vmstore::snapshot {
+
+/// Where pages come from: a cache over the log, the node's files, a test's map.
+class PageSource {
+ public:
+  virtual ~PageSource() = default;
+  /// The page at `address`. Errors are passed on: a page that cannot be read is never empty (I9).
+  [[nodiscard]] virtual Task<Result<PagePtr>> load(Address address) = 0;
+};
+
+/// Address of the block at `lbn` in the tree below `top`; unmapped = zeros.
+[[nodiscard]] Task<Result<Address>> lookup(PageSource& pages, Address top, Lbn lbn);
+
+/// The mapping of [lbn, lbn+blocks) as maximal extents (where = address or zero), at most
+/// `extents_max`; always makes progress; skips zero subtrees without visiting their blocks. The
+/// sum of the lengths may be shorter than asked when the limit is reached.
+[[nodiscard]] Task<Result<std::vector<Extent>>> map_range(PageSource& pages, Address top, Lbn lbn,
+                                                          std::uint64_t blocks,
+                                                          std::size_t extents_max);
+
+/// A page made by a checkpoint. Children that are new are named by `child` indexes into the same
+/// vector until the writer has given them addresses.
+struct NewPage {
+  std::uint8_t level = 0;
+  Lbn first_lbn;
+  Page page;  // entries of new children are 0 until placed
+  struct Child {
+    std::uint16_t entry = 0;
+    std::uint32_t index = 0;  // into Checkpoint::pages, always lower than this page's own index
+  };
+  std::vector<Child> children;
+};
+
+/// The pages to write, children before parents; the last one is the new top (or `empty`: the whole
+/// disk reads as zeros and the top is address 0).
+struct Checkpoint {
+  std::vector<NewPage> pages;
+  bool empty = false;
+  Address unchanged_top;                // set when nothing changed
+  std::vector<Address> replaced_pages;  // pages of the old tree that the new tree does not use
+  std::vector<Extent> replaced_blocks;  // address extents of the old tree that are no longer mapped
+};
+
+/// Applies `overlay` (address and zero runs only; asserts on slots) to the tree below `top`.
+/// `size_blocks` cuts: nothing at or beyond it stays mapped. Memory: the new pages, and one path.
+/// A zero run over a whole subtree drops it and reports its pages and blocks only when
+/// `collect_replaced` (which must then visit them).
+[[nodiscard]] Task<Result<Checkpoint>> build_checkpoint(PageSource& pages, Address top,
+                                                        const RunMap& overlay,
+                                                        std::uint64_t size_blocks,
+                                                        bool collect_replaced);
+
+/// Visits every distinct page and block reachable from `top`, each page once over all calls that
+/// share `seen`. `on_page` gets the page's own address before its entries.
+struct MarkVisitor {
+  std::function<void(Address page, unsigned level)> on_page;
+  std::function<void(Address block)> on_block;
+};
+[[nodiscard]] Task<Result<void>> mark_tree(PageSource& pages, Address top,
+                                           std::unordered_set<Address>& seen,
+                                           const MarkVisitor& visitor);
+
+/// Ranges of blocks whose mapping differs between two trees; equal subtrees are skipped unread.
+[[nodiscard]] Task<Result<std::vector<Extent>>> diff_trees(PageSource& pages, Address a, Address b,
+                                                           Lbn lbn, std::uint64_t blocks);
+
+}  // namespace vmstore::snapshot
