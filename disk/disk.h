@@ -113,6 +113,35 @@ struct SnapshotTiming {
   std::chrono::nanoseconds metadata{0};
   std::chrono::nanoseconds stall{0};
 };
+struct NodeStatus {
+  std::string store;    // id, 32 hex digits
+  std::string version;  // of the node's program
+  std::string data_folder;
+  std::uint64_t total_bytes = 0;
+  std::uint64_t free_bytes = 0;
+  std::uint64_t used_bytes = 0;     // allocated by the store's key files
+  std::uint64_t garbage_bytes = 0;  // of these, known to be unreachable
+  std::uint64_t key_count = 0;
+  std::uint64_t journal_bytes = 0;
+  std::uint64_t journal_used_bytes = 0;
+  std::uint64_t session_count = 0;
+  std::chrono::milliseconds uptime{0};
+  bool direct_io = true;
+  std::vector<std::string> warnings;
+};
+struct GcReport {
+  std::uint64_t round = 0;
+  std::uint64_t keys_deleted = 0;
+  std::uint64_t blocks_punched = 0;
+  std::uint64_t bytes_freed = 0;
+  std::uint64_t blocks_live = 0;
+  std::uint64_t pages_visited = 0;
+};
+/// One entry of the catalogue as it is stored (meta/schema.h), for backups.
+struct CatalogueEntry {
+  std::string key;
+  std::string value;
+};
 
 class Client {
  public:
@@ -150,6 +179,25 @@ class Client {
   [[nodiscard]] virtual Result<void> break_owner(const std::string& name) = 0;
   /// Sets a left-over batch file of this host aside. Returns how many acknowledged batches it held.
   [[nodiscard]] virtual Result<std::uint64_t> discard_batch_file(const std::string& name) = 0;
+
+  [[nodiscard]] virtual Result<NodeStatus> node_status() { return Errc::unsupported; }
+  /// One whole round; `dry_run` marks and counts and frees nothing.
+  [[nodiscard]] virtual Result<GcReport> collect_garbage(bool dry_run) {
+    return static_cast<void>(dry_run), Errc::unsupported;
+  }
+  /// Hands every entry of the catalogue to `page`, in key order, all of one revision, which is
+  /// returned. An error of `page` ends the walk and is returned.
+  using CataloguePage = std::function<Result<void>(const std::vector<CatalogueEntry>&)>;
+  [[nodiscard]] virtual Result<std::uint64_t> export_catalogue(const CataloguePage& page) {
+    return static_cast<void>(page), Errc::unsupported;
+  }
+  /// Puts a whole backup back. `foreign_store`: the backup is of another store. `exists`: the store
+  /// has a disk, snapshot or trash entry that is not in the backup exactly so (an interrupted
+  /// restore may be repeated). Counters only rise; entries of nodes stay as they are; names go
+  /// last, so that no disk can be opened before the whole backup is there.
+  [[nodiscard]] virtual Result<void> import_catalogue(const std::vector<CatalogueEntry>& entries) {
+    return static_cast<void>(entries), Errc::unsupported;
+  }
 };
 
 }  // namespace vmstore::disk
