@@ -7,12 +7,24 @@
 
 #include "base/assert.h"
 
+#ifndef NDEBUG
+#define XXH_NO_INLINE_HINTS 1  // GCC at -Og cannot inline through xxHash's function pointers
+#endif
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
 namespace vmstore {
 
 std::uint64_t xxh3(ByteSpan bytes) noexcept { return XXH3_64bits(bytes.data(), bytes.size()); }
+
+std::uint64_t xxh3(std::span<const ByteSpan> pieces) noexcept {
+  if (pieces.size() == 1) return xxh3(pieces.front());
+  XXH3_state_t state;
+  XXH3_INITSTATE(&state);
+  XXH3_64bits_reset(&state);
+  for (const ByteSpan piece : pieces) XXH3_64bits_update(&state, piece.data(), piece.size());
+  return XXH3_64bits_digest(&state);
+}
 
 std::uint64_t block_sum(ByteSpan block) noexcept {
   const std::uint64_t sum = xxh3(block);

@@ -12,6 +12,9 @@ namespace vmstore {
 /// XXH3-64 of the bytes. THREADS: any.
 [[nodiscard]] std::uint64_t xxh3(ByteSpan bytes) noexcept;
 
+/// XXH3-64 of the pieces as if they lay one behind the other. THREADS: any.
+[[nodiscard]] std::uint64_t xxh3(std::span<const ByteSpan> pieces) noexcept;
+
 /// The sum kept for a stored block: its XXH3-64, with 0 mapped to 1, because a sum of 0 means
 /// "no block here".
 [[nodiscard]] std::uint64_t block_sum(ByteSpan block) noexcept;

@@ -41,6 +41,8 @@ inline constexpr std::uint64_t kJournalGroupBytesMax = 4 * kMiB;
 inline constexpr std::uint32_t kControlBytesMax = 1 * kMiB;
 inline constexpr std::uint32_t kPayloadBytesMax = 1 * kMiB;
 inline constexpr std::uint32_t kRequestsInFlightMax = 1024;  // per connection
+inline constexpr std::uint64_t kServedBytesMax = 64 * kMiB;  // of those: frames and answers in memory
+inline constexpr std::uint32_t kDescriptorsMax = 4;          // SCM_RIGHTS descriptors of one frame
 inline constexpr std::uint32_t kConnectionsMax = 4096;       // per node
 inline constexpr std::uint32_t kReadBlocksMax = 256;         // blocks of one read request
 inline constexpr std::chrono::seconds kHandshakeTimeout{5};
