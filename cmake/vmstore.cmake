@@ -7,8 +7,8 @@ function(vmstore_target_options target)
   target_compile_options(${target} PRIVATE
     -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wold-style-cast -Wcast-qual
     -Wnon-virtual-dtor -Woverloaded-virtual -Wextra-semi -Wformat=2 -Wundef -Wsuggest-override
-    # GCC 12 reports what is not there: plain string concatenation at -O2, frames of coroutines.
-    $<$<CXX_COMPILER_ID:GNU>:-Wduplicated-cond -Wlogical-op -Wno-restrict -Wno-maybe-uninitialized>
+    # -Wrestrict of GCC 12 reports plain string concatenation at -O2.
+    $<$<CXX_COMPILER_ID:GNU>:-Wduplicated-cond -Wlogical-op -Wno-restrict>
     $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety -Wunused-result>
     $<$<BOOL:${VMSTORE_WERROR}>:-Werror>)
   set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON)
@@ -112,6 +112,7 @@ function(add_vmstore_test name)
     set(arg_TIMEOUT 120)
   endif()
   add_vmstore_executable(${name} SOURCES ${arg_SOURCES} LINKS ${arg_LINKS} GTest::gtest_main)
+  add_dependencies(tests_${arg_LABEL} ${name})
   add_test(NAME ${name} COMMAND ${name} --gtest_brief=1)
   set_tests_properties(${name} PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT}
     FAIL_REGULAR_EXPRESSION "\\] 0 tests from")
@@ -157,6 +158,7 @@ function(add_vmstore_fuzzer name)
   endif()
   math(EXPR timeout "${VMSTORE_FUZZ_SECONDS} * 3 + 60")
   add_test(NAME ${name} COMMAND ${name} -max_total_time=${VMSTORE_FUZZ_SECONDS} -timeout=10
-    -rss_limit_mb=1024 -print_final_stats=1 -verbosity=0 "-artifact_prefix=${found}-" "${found}" ${corpus})
+    -rss_limit_mb=1024 -print_final_stats=1 -verbosity=0 "-artifact_prefix=${found}-"
+    "${found}" ${corpus})
   set_tests_properties(${name} PROPERTIES LABELS fuzz TIMEOUT ${timeout})
 endfunction()
