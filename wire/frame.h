@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Frames: a fixed header, a protobuf control message, a raw payload. docs/format/wire.md.
 //
-// Invariants: every length is checked against limits.h before anything is allocated; header, control
-// and (unless it carries its own block sums) payload are checksummed; a bad frame ends the
+// Invariants: every length is checked against limits.h before anything is allocated; header,
+// control and (unless it carries its own block sums) payload are checksummed; a bad frame ends the
 // connection, never the process.
 #pragma once
 
@@ -37,6 +37,7 @@ enum class Opcode : std::uint16_t {
   meta_range = 32,
   meta_watch = 33,
   meta_event = 34,  // one-way, node to client
+  meta_unwatch = 35,
   disk_hold = 40,
   disk_release = 41,
   disk_renew = 42,
@@ -58,11 +59,13 @@ struct FrameHeader {
   FrameType type = FrameType::request;
   Opcode opcode = Opcode::ping;
   std::uint64_t request_id = 0;
-  Errc status = Errc::ok;            // responses only
+  Errc status = Errc::ok;  // responses only
   std::uint32_t control_bytes = 0;
   std::uint32_t payload_bytes = 0;
   bool payload_has_own_sums = false;  // block payloads: their sums travel in the control message
-  std::uint64_t body_checksum = 0;    // XXH3 of control, then of payload unless it has own sums
+  std::uint8_t descriptor_count =
+      0;                            // SCM_RIGHTS descriptors that came with the frame's first byte
+  std::uint64_t body_checksum = 0;  // XXH3 of control, then of payload unless it has own sums
   friend bool operator==(const FrameHeader&, const FrameHeader&) = default;
 };
 
@@ -95,10 +98,12 @@ class Payload {
 };
 
 struct Frame {
-  FrameHeader header;   // lengths and checksum are filled in by seal_frame()
+  FrameHeader header;   // lengths, counts and checksum are filled in by seal_frame()
   std::string control;  // serialized protobuf
   Payload payload;
-  std::vector<int> descriptors;  // SCM_RIGHTS, unix sockets only; owned by the frame's receiver
+  /// SCM_RIGHTS, unix sockets only, at most limits::kDescriptorsMax. A receiver owns them; a sender
+  /// keeps its own.
+  std::vector<int> descriptors;
 };
 
 /// Fills in lengths and checksum before sending. `bad_frame` when over the limits.

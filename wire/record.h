@@ -49,20 +49,20 @@ struct PageLabel {
 
 struct RecordHeader {
   RecordKind kind = RecordKind::data;
-  bool flush_mark = false;   // a FLUSH or FUA closed this batch: a point history may open
+  bool flush_mark = false;  // a FLUSH or FUA closed this batch: a point history may open
   DiskId disk;
   KeyId key;
-  Epoch epoch;               // the owner's token
-  Sequence sequence;         // key_header: the sequence of the first record to come
-  Sequence committed;        // the newest sequence the owner knew to be on all replicas
+  Epoch epoch;         // the owner's token
+  Sequence sequence;   // key_header: the sequence of the first record to come
+  Sequence committed;  // the newest sequence the owner knew to be on all replicas
   WallTime wall_time;
-  LogPosition root;          // newest committed root record; none() before the first
-  Generation generation;     // of the oldest dedup hit used; 0 = no hits
-  BlockIndex data_offset;    // where this record's blocks begin in the key's data file
+  LogPosition root;              // newest committed root record; none() before the first
+  Generation generation;         // of the oldest dedup hit used; 0 = no hits
+  BlockIndex data_offset;        // where this record's blocks begin in the key's data file
   std::uint64_t disk_bytes = 0;  // resize and root: the disk's size from here on
 
-  Address top_page;          // root only
-  LogPosition replay_from;   // root only: the first record that the pages do not contain
+  Address top_page;              // root only
+  LogPosition replay_from;       // root only: the first record that the pages do not contain
   KeyId predecessor;             // key_header only; none for a disk's first key
   KeyLength predecessor_length;  // key_header only: its sealed length
 
