@@ -100,7 +100,9 @@ Errc errno_to_errc(int os_errno) noexcept {
       return Errc::disconnected;
     case EINTR:
       return Errc::interrupted;
-    case ELOOP:
+    case ELOOP:    // a symbolic link, a folder or a file where the other belongs
+    case EISDIR:
+    case ENOTDIR:
       return Errc::foreign_store;
     default:
       return Errc::io_error;

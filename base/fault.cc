@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/fault.h"
 
+#include <unistd.h>
+
+#include <charconv>
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <string>
-#include <unistd.h>
 
 namespace vmstore::fault {
 namespace detail {
@@ -32,17 +35,20 @@ void install_from_environment() {
   if (value == nullptr) return;
   const std::string text(value);
   const auto equals = text.find('=');
-  if (equals == std::string::npos || text.substr(equals + 1) != "kill") {
+  std::string point = text.substr(0, equals);
+  std::uint64_t hits = 1;
+  bool valid = equals != std::string::npos && text.substr(equals + 1) == "kill";
+  if (const auto colon = point.find(':'); colon != std::string::npos) {
+    const char* const end = point.data() + point.size();
+    const auto [parsed, error] = std::from_chars(point.data() + colon + 1, end, hits);
+    valid = valid && error == std::errc() && parsed == end && hits > 0;
+    point.resize(colon);
+  }
+  if (!valid || point.empty()) {
     std::fprintf(stderr, "VMSTORE_FAULT: want POINT[:HITS]=kill, got '%s'\n", value);
     std::exit(2);
   }
-  std::string point = text.substr(0, equals);
-  long hits = 1;
-  if (const auto colon = point.find(':'); colon != std::string::npos) {
-    hits = std::strtol(point.c_str() + colon + 1, nullptr, 10);
-    point.resize(colon);
-  }
-  const auto left = std::make_shared<std::atomic<long>>(hits);
+  const auto left = std::make_shared<std::atomic<std::uint64_t>>(hits);
   set_handler([point, left](std::string_view reached) {
     if (reached == point && left->fetch_sub(1) == 1) ::kill(::getpid(), SIGKILL);
   });

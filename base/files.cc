@@ -1,7 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/files.h"
 
+#include <algorithm>
+
 namespace vmstore {
+namespace {
+
+constexpr std::size_t kPathCharsMax = 255;
+
+bool is_path_char(char c) noexcept {
+  return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+}
+
+bool is_valid_part(std::string_view part) noexcept {
+  return !part.empty() && part != "." && part != ".." &&
+         std::all_of(part.begin(), part.end(), is_path_char);
+}
+
+}  // namespace
+
+bool is_valid_path(std::string_view path) noexcept {
+  if (path.size() > kPathCharsMax) return false;
+  for (;;) {
+    const auto slash = path.find('/');
+    if (!is_valid_part(path.substr(0, slash))) return false;
+    if (slash == std::string_view::npos) return true;
+    path.remove_prefix(slash + 1);
+  }
+}
 
 Result<std::vector<std::byte>> read_file(Files& files, std::string_view path,
                                          std::size_t bytes_max) {

@@ -2,9 +2,10 @@
 // Files: the seam for a folder of files. Production: PosixFiles, rooted at one directory
 // descriptor. Simulation: MemoryFiles with crashes, torn writes and faults.
 //
-// Invariants: paths are relative, made of [a-z0-9._/-], never contain "..", never follow symbolic
-// links; what is not synced may be lost by a crash in any 512-byte piece; a new, renamed or removed
-// name is durable only after sync_folder() of its folder.
+// Invariants: paths are relative, made of [a-z0-9._/-], never contain ".." (is_valid_path(); others
+// are `invalid_argument`), never follow symbolic links (`foreign_store`); what is not synced may be
+// lost by a crash in any 512-byte piece; a new, renamed or removed name is durable only after
+// sync_folder() of its folder.
 #pragma once
 
 #include <cstdint>
@@ -54,7 +55,9 @@ struct OpenOptions {
   bool create = false;        // make it if it is not there (mode 0600)
   bool must_be_new = false;   // with create: `exists` if it is there
   bool write = true;          // false: read only
-  bool direct_sync = false;   // O_DIRECT|O_DSYNC; falls back to O_DSYNC, see used_direct()
+  /// O_DIRECT|O_DSYNC; falls back to O_DSYNC, see used_direct(). Offsets, lengths and memory must be
+  /// multiples of 4 KiB (devices with 4 KiB sectors refuse less).
+  bool direct_sync = false;
 };
 
 struct FolderSpace {
@@ -84,6 +87,10 @@ class Files {
   /// False when the file system refused O_DIRECT (then O_DSYNC alone is used).
   [[nodiscard]] virtual bool used_direct() const noexcept = 0;
 };
+
+/// True for what every Files takes as a path: parts of [a-z0-9._-], none empty, "." or "..", joined by
+/// single slashes, at most 255 characters in all.
+[[nodiscard]] bool is_valid_path(std::string_view path) noexcept;
 
 /// Reads a whole small file; `corrupt` when it is larger than `bytes_max`.
 [[nodiscard]] Result<std::vector<std::byte>> read_file(Files& files, std::string_view path,

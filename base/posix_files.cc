@@ -14,13 +14,30 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <limits>
+#include <utility>
 
 namespace vmstore {
 namespace {
 
 constexpr mode_t kFileMode = 0600;
 constexpr mode_t kFolderMode = 0700;
+
+/// Closes a descriptor.
+class Descriptor {
+ public:
+  explicit Descriptor(int number) noexcept : number_(number) {}
+  Descriptor(Descriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
+  Descriptor& operator=(Descriptor&&) = delete;
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  ~Descriptor() {
+    if (number_ >= 0) ::close(number_);
+  }
+  [[nodiscard]] int number() const noexcept { return number_; }
+
+ private:
+  int number_;
+};
 
 class PosixFile final : public File {
  public:
@@ -111,6 +128,7 @@ Result<std::unique_ptr<PosixFiles>> PosixFiles::open_folder(const std::string& f
 PosixFiles::~PosixFiles() { ::close(folder_fd_); }
 
 Result<int> PosixFiles::open_below(std::string_view path, int flags) const {
+  if (!path.empty() && !is_valid_path(path)) return Errc::invalid_argument;
   const std::string text(path.empty() ? "." : path);
   open_how how{};
   how.flags = static_cast<__u64>(flags | O_CLOEXEC | O_NOFOLLOW);
@@ -122,7 +140,8 @@ Result<int> PosixFiles::open_below(std::string_view path, int flags) const {
 }
 
 Result<std::unique_ptr<File>> PosixFiles::open(std::string_view path, const OpenOptions& options) {
-  int flags = options.write ? O_RDWR : O_RDONLY;
+  // O_NONBLOCK: opening a pipe that somebody put in place of a file must not hang.
+  int flags = (options.write ? O_RDWR : O_RDONLY) | O_NONBLOCK;
   if (options.create) flags |= O_CREAT;
   if (options.must_be_new) flags |= O_EXCL;
   if (options.direct_sync) {
@@ -142,22 +161,41 @@ Result<std::unique_ptr<File>> PosixFiles::open(std::string_view path, const Open
   return std::unique_ptr<File>(std::make_unique<PosixFile>(fd));
 }
 
+/// A name inside a folder that was opened without following links: unlinkat and its kin follow
+/// links in every part of a path but the last.
+struct PosixFiles::Place {
+  Descriptor folder;
+  std::string name;
+};
+
+Result<PosixFiles::Place> PosixFiles::place_of(std::string_view path) const {
+  if (!is_valid_path(path)) return Errc::invalid_argument;
+  const auto slash = path.rfind('/');
+  const bool in_root = slash == std::string_view::npos;
+  VMS_TRY(const int folder,
+          open_below(in_root ? "" : path.substr(0, slash), O_PATH | O_DIRECTORY));
+  return Place{Descriptor(folder), std::string(in_root ? path : path.substr(slash + 1))};
+}
+
 Result<void> PosixFiles::remove(std::string_view path) {
-  if (::unlinkat(folder_fd_, std::string(path).c_str(), 0) != 0) return last_os_error();
+  VMS_TRY(const Place place, place_of(path));
+  if (::unlinkat(place.folder.number(), place.name.c_str(), 0) != 0) return last_os_error();
   return success();
 }
 
 Result<void> PosixFiles::rename(std::string_view from, std::string_view to) {
-  const std::string old_path(from);
-  const std::string new_path(to);
-  if (::renameat(folder_fd_, old_path.c_str(), folder_fd_, new_path.c_str()) != 0) {
+  VMS_TRY(const Place source, place_of(from));
+  VMS_TRY(const Place target, place_of(to));
+  if (::renameat(source.folder.number(), source.name.c_str(), target.folder.number(),
+                 target.name.c_str()) != 0) {
     return last_os_error();
   }
   return success();
 }
 
 Result<void> PosixFiles::make_folder(std::string_view path) {
-  if (::mkdirat(folder_fd_, std::string(path).c_str(), kFolderMode) == 0) return success();
+  VMS_TRY(const Place place, place_of(path));
+  if (::mkdirat(place.folder.number(), place.name.c_str(), kFolderMode) == 0) return success();
   if (errno != EEXIST) return last_os_error();
   VMS_TRY(const int fd, open_below(path, O_RDONLY | O_DIRECTORY));
   ::close(fd);

@@ -31,6 +31,8 @@ class PosixFiles final : public Files {
  private:
   explicit PosixFiles(int folder_fd) noexcept : folder_fd_(folder_fd) {}
   [[nodiscard]] Result<int> open_below(std::string_view path, int flags) const;
+  struct Place;
+  [[nodiscard]] Result<Place> place_of(std::string_view path) const;
   int folder_fd_;
   std::atomic<bool> used_direct_{true};
 };

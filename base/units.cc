@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <cmath>
 #include <cstdio>
 #include <limits>
 
@@ -32,6 +31,21 @@ int suffix_shift(std::string_view suffix) {
   return 10 * (static_cast<int>(index) + 1);
 }
 
+/// Bytes of 0.`digits` of 2^shift: `digits` / 10^k * 2^shift, which is whole only if 5^k divides
+/// the digits and 2^k what is left.
+Result<std::uint64_t> fraction_bytes(std::string_view digits, int shift) {
+  std::uint64_t numerator = 0;
+  std::from_chars(digits.data(), digits.data() + digits.size(), numerator);
+  if (numerator == 0) return std::uint64_t{0};
+  const int places = static_cast<int>(digits.size());
+  for (int i = 0; i < places; ++i) {
+    if (numerator % 5 != 0) return Errc::invalid_argument;
+    numerator /= 5;
+  }
+  if (shift < places) return Errc::invalid_argument;  // only for plain bytes: shift is 0 or >= 10
+  return numerator << (shift - places);
+}
+
 }  // namespace
 
 Result<std::uint64_t> parse_size(std::string_view text) {
@@ -49,19 +63,9 @@ Result<std::uint64_t> parse_size(std::string_view text) {
   }
   const int shift = suffix_shift(rest);
   if (shift < 0 || whole > (kMax >> shift)) return Errc::invalid_argument;
-  std::uint64_t bytes = whole << shift;
-  if (!fraction.empty()) {
-    std::uint64_t numerator = 0;
-    std::from_chars(fraction.data(), fraction.data() + fraction.size(), numerator);
-    std::uint64_t denominator = 1;
-    for (std::size_t i = 0; i < fraction.size(); ++i) denominator *= 10;
-    const long double part = static_cast<long double>(numerator) /
-                             static_cast<long double>(denominator) *
-                             static_cast<long double>(std::uint64_t{1} << shift);
-    if (part != std::floor(part) && shift == 0) return Errc::invalid_argument;
-    bytes += static_cast<std::uint64_t>(part);
-    if (bytes > kMax) return Errc::invalid_argument;
-  }
+  VMS_TRY(const std::uint64_t part, fraction_bytes(fraction, shift));
+  const std::uint64_t bytes = (whole << shift) + part;  // below 2^63 + 2^60
+  if (bytes > kMax) return Errc::invalid_argument;
   return bytes;
 }
 
@@ -73,9 +77,10 @@ std::string format_size(std::uint64_t bytes) {
   if (bytes < limits::kKiB) return std::to_string(bytes) + " B";
   auto value = static_cast<double>(bytes);
   std::size_t unit = 0;
-  for (value /= 1024; value >= 1024 && unit + 1 < kUnitLetters.size(); value /= 1024) ++unit;
+  // The borders are those of the printed number: 1023.9 KiB is 1.00 MiB, not 1024 KiB.
+  for (value /= 1024; value >= 1023.5 && unit + 1 < kUnitLetters.size(); value /= 1024) ++unit;
   std::array<char, 32> text{};
-  const int digits = value >= 100 ? 0 : value >= 10 ? 1 : 2;
+  const int digits = value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
   std::snprintf(text.data(), text.size(), "%.*f %ciB", digits, value, kUnitLetters[unit]);
   return text.data();
 }
