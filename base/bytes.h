@@ -30,8 +30,7 @@ using MutableBytes = std::span<std::byte>;
 class ByteWriter {
  public:
   template <class T>
-    requires std::is_unsigned_v<T>
-  ByteWriter& put(T value) {
+  requires std::is_unsigned_v<T> ByteWriter& put(T value) {
     for (std::size_t i = 0; i < sizeof(T); ++i) {
       bytes_.push_back(static_cast<std::byte>((value >> (8 * i)) & 0xffU));
     }
@@ -47,7 +46,7 @@ class ByteWriter {
   }
   /// Overwrites a field written before, for lengths and checksums. REQUIRES: it is there.
   template <class T>
-    requires std::is_unsigned_v<T>
+  requires std::is_unsigned_v<T>
   void patch(std::size_t position, T value) {
     for (std::size_t i = 0; i < sizeof(T); ++i) {
       bytes_.at(position + i) = static_cast<std::byte>((value >> (8 * i)) & 0xffU);
@@ -68,7 +67,7 @@ class ByteReader {
  public:
   explicit ByteReader(ByteSpan bytes) noexcept : rest_(bytes) {}
   template <class T>
-    requires std::is_unsigned_v<T>
+  requires std::is_unsigned_v<T>
   [[nodiscard]] T get() noexcept {
     if (rest_.size() < sizeof(T)) {
       fail();
@@ -76,8 +75,8 @@ class ByteReader {
     }
     T value = 0;
     for (std::size_t i = 0; i < sizeof(T); ++i) {
-      value = static_cast<T>(value | (static_cast<T>(std::to_integer<std::uint8_t>(rest_[i]))
-                                      << (8 * i)));
+      value = static_cast<T>(value |
+                             (static_cast<T>(std::to_integer<std::uint8_t>(rest_[i])) << (8 * i)));
     }
     rest_ = rest_.subspan(sizeof(T));
     return value;

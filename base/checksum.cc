@@ -15,7 +15,9 @@
 
 namespace vmstore {
 
-std::uint64_t xxh3(ByteSpan bytes) noexcept { return XXH3_64bits(bytes.data(), bytes.size()); }
+std::uint64_t xxh3(ByteSpan bytes) noexcept {
+  return XXH3_64bits(bytes.data(), bytes.size());
+}
 
 std::uint64_t xxh3(std::span<const ByteSpan> pieces) noexcept {
   if (pieces.size() == 1) return xxh3(pieces.front());
@@ -35,8 +37,11 @@ Sha256 sha256(ByteSpan bytes) {
   static const EVP_MD* const algorithm = EVP_MD_fetch(nullptr, "SHA256", nullptr);
   Sha256 digest{};
   unsigned int length = 0;
-  const int done = EVP_Digest(bytes.data(), bytes.size(),
-                              reinterpret_cast<unsigned char*>(digest.data()), &length, algorithm,
+  const int done = EVP_Digest(bytes.data(),
+                              bytes.size(),
+                              reinterpret_cast<unsigned char*>(digest.data()),
+                              &length,
+                              algorithm,
                               nullptr);
   VMS_ASSERT(done == 1 && length == digest.size());
   return digest;

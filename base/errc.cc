@@ -61,10 +61,18 @@ const Row& row_of(Errc code) noexcept {
 
 }  // namespace
 
-std::span<const Errc> all_errcs() noexcept { return kCodes; }
-std::string_view errc_name(Errc code) noexcept { return row_of(code).name; }
-std::string_view errc_text(Errc code) noexcept { return row_of(code).text; }
-int errc_to_errno(Errc code) noexcept { return row_of(code).os_errno; }
+std::span<const Errc> all_errcs() noexcept {
+  return kCodes;
+}
+std::string_view errc_name(Errc code) noexcept {
+  return row_of(code).name;
+}
+std::string_view errc_text(Errc code) noexcept {
+  return row_of(code).text;
+}
+int errc_to_errno(Errc code) noexcept {
+  return row_of(code).os_errno;
+}
 
 Errc errno_to_errc(int os_errno) noexcept {
   switch (os_errno) {
@@ -100,7 +108,7 @@ Errc errno_to_errc(int os_errno) noexcept {
       return Errc::disconnected;
     case EINTR:
       return Errc::interrupted;
-    case ELOOP:    // a symbolic link, a folder or a file where the other belongs
+    case ELOOP:  // a symbolic link, a folder or a file where the other belongs
     case EISDIR:
     case ENOTDIR:
       return Errc::foreign_store;
@@ -126,8 +134,12 @@ std::string to_string(const Error& error) {
   return text;
 }
 
-std::ostream& operator<<(std::ostream& out, const Error& error) { return out << to_string(error); }
+std::ostream& operator<<(std::ostream& out, const Error& error) {
+  return out << to_string(error);
+}
 
-Error last_os_error() noexcept { return {errno_to_errc(errno), errno}; }
+Error last_os_error() noexcept {
+  return {errno_to_errc(errno), errno};
+}
 
 }  // namespace vmstore

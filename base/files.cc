@@ -29,7 +29,8 @@ bool is_valid_path(std::string_view path) noexcept {
   }
 }
 
-Result<std::vector<std::byte>> read_file(Files& files, std::string_view path,
+Result<std::vector<std::byte>> read_file(Files& files,
+                                         std::string_view path,
                                          std::size_t bytes_max) {
   OpenOptions options;
   options.write = false;

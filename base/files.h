@@ -31,7 +31,8 @@ class File {
   /// Reads up to `into.size()` bytes; fewer only at the end of the file.
   [[nodiscard]] virtual Result<std::size_t> read(std::uint64_t offset, MutableBytes into) = 0;
   /// Reads only what needs no device: `busy` when it would have to wait.
-  [[nodiscard]] virtual Result<std::size_t> read_cached(std::uint64_t offset, MutableBytes into) = 0;
+  [[nodiscard]] virtual Result<std::size_t> read_cached(std::uint64_t offset,
+                                                        MutableBytes into) = 0;
   /// Writes all of it or fails.
   [[nodiscard]] virtual Result<void> write(std::uint64_t offset, ByteSpan bytes) = 0;
   /// Data and what is needed to read it back are on stable storage. After a failure nothing about
@@ -52,11 +53,11 @@ class File {
 };
 
 struct OpenOptions {
-  bool create = false;        // make it if it is not there (mode 0600)
-  bool must_be_new = false;   // with create: `exists` if it is there
-  bool write = true;          // false: read only
-  /// O_DIRECT|O_DSYNC; falls back to O_DSYNC, see used_direct(). Offsets, lengths and memory must be
-  /// multiples of 4 KiB (devices with 4 KiB sectors refuse less).
+  bool create = false;       // make it if it is not there (mode 0600)
+  bool must_be_new = false;  // with create: `exists` if it is there
+  bool write = true;         // false: read only
+  /// O_DIRECT|O_DSYNC; falls back to O_DSYNC, see used_direct(). Offsets, lengths and memory must
+  /// be multiples of 4 KiB (devices with 4 KiB sectors refuse less).
   bool direct_sync = false;
 };
 
@@ -88,12 +89,13 @@ class Files {
   [[nodiscard]] virtual bool used_direct() const noexcept = 0;
 };
 
-/// True for what every Files takes as a path: parts of [a-z0-9._-], none empty, "." or "..", joined by
-/// single slashes, at most 255 characters in all.
+/// True for what every Files takes as a path: parts of [a-z0-9._-], none empty, "." or "..", joined
+/// by single slashes, at most 255 characters in all.
 [[nodiscard]] bool is_valid_path(std::string_view path) noexcept;
 
 /// Reads a whole small file; `corrupt` when it is larger than `bytes_max`.
-[[nodiscard]] Result<std::vector<std::byte>> read_file(Files& files, std::string_view path,
+[[nodiscard]] Result<std::vector<std::byte>> read_file(Files& files,
+                                                       std::string_view path,
                                                        std::size_t bytes_max);
 /// Replaces a small file so that a crash leaves the old or the new content: write beside, sync,
 /// rename, sync the folder.

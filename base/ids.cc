@@ -22,7 +22,9 @@ std::optional<std::uint64_t> parse_hex16(std::string_view text) {
 
 }  // namespace
 
-std::string KeyId::hex() const { return hex_digits(value_, 9); }
+std::string KeyId::hex() const {
+  return hex_digits(value_, 9);
+}
 
 template <class Tag>
 std::string Id128<Tag>::hex() const {

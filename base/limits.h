@@ -41,7 +41,7 @@ inline constexpr std::uint64_t kJournalGroupBytesMax = 4 * kMiB;
 inline constexpr std::uint32_t kControlBytesMax = 1 * kMiB;
 inline constexpr std::uint32_t kPayloadBytesMax = 1 * kMiB;
 inline constexpr std::uint32_t kRequestsInFlightMax = 1024;  // per connection
-inline constexpr std::uint64_t kServedBytesMax = 64 * kMiB;  // of those: frames and answers in memory
+inline constexpr std::uint64_t kServedBytesMax = 64 * kMiB;  // their frames and answers in memory
 inline constexpr std::uint32_t kDescriptorsMax = 4;          // SCM_RIGHTS descriptors of one frame
 inline constexpr std::uint32_t kConnectionsMax = 4096;       // per node
 inline constexpr std::uint32_t kReadBlocksMax = 256;         // blocks of one read request
@@ -62,7 +62,9 @@ inline constexpr unsigned kRootsKept = 2;
 // Metadata.
 inline constexpr std::uint64_t kMetaKeyBytesMax = 512;
 inline constexpr std::uint64_t kMetaValueBytesMax = 64 * kKiB;
-inline constexpr std::uint64_t kMetaTxnOpsMax = 128;
+inline constexpr std::uint64_t kMetaTxnOpsMax = 128;  // in each of its three lists
 inline constexpr std::uint64_t kMetaRangeMax = 1000;
+inline constexpr std::uint64_t kMetaTxnBytesMax = 512 * kKiB;    // fits a control message
+inline constexpr std::uint64_t kMetaRangeBytesMax = 512 * kKiB;  // of one answer, then `more`
 
 }  // namespace vmstore::limits

@@ -22,8 +22,12 @@ constexpr std::array<LevelText, 4> kLevels{
 
 }  // namespace
 
-void set_log_level(LogLevel level) noexcept { minimum = level; }
-bool log_enabled(LogLevel level) noexcept { return level >= minimum.load(); }
+void set_log_level(LogLevel level) noexcept {
+  minimum = level;
+}
+bool log_enabled(LogLevel level) noexcept {
+  return level >= minimum.load();
+}
 
 void log_line(LogLevel level, std::string_view area, std::string_view text) {
   static const bool to_journal = std::getenv("JOURNAL_STREAM") != nullptr;
@@ -31,7 +35,8 @@ void log_line(LogLevel level, std::string_view area, std::string_view text) {
   std::string line;
   if (to_journal) line.append(names.journald);
   line.append(names.word).append(" ").append(area).append(": ").append(text).append("\n");
-  // One write, so that lines of several threads and processes stay whole. Nobody to tell if it fails.
+  // One write, so that lines of several threads and processes stay whole. Nobody to tell if it
+  // fails.
   [[maybe_unused]] const auto wrote = ::write(STDERR_FILENO, line.data(), line.size());
 }
 

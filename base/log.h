@@ -19,11 +19,11 @@ void log_line(LogLevel level, std::string_view area, std::string_view text);
 }  // namespace vmstore
 
 /// VMS_LOG(warning, "journal", "group " << n << " is damaged");
-#define VMS_LOG(level, area, stream)                                 \
-  do {                                                               \
-    if (::vmstore::log_enabled(::vmstore::LogLevel::level)) {        \
-      std::ostringstream vms_log_text;                               \
-      vms_log_text << stream; /* NOLINT */                           \
+#define VMS_LOG(level, area, stream)                                             \
+  do {                                                                           \
+    if (::vmstore::log_enabled(::vmstore::LogLevel::level)) {                    \
+      std::ostringstream vms_log_text;                                           \
+      vms_log_text << stream; /* NOLINT */                                       \
       ::vmstore::log_line(::vmstore::LogLevel::level, area, vms_log_text.str()); \
-    }                                                                \
+    }                                                                            \
   } while (false)

@@ -125,7 +125,9 @@ Result<std::unique_ptr<PosixFiles>> PosixFiles::open_folder(const std::string& f
   return std::unique_ptr<PosixFiles>(new PosixFiles(fd));
 }
 
-PosixFiles::~PosixFiles() { ::close(folder_fd_); }
+PosixFiles::~PosixFiles() {
+  ::close(folder_fd_);
+}
 
 Result<int> PosixFiles::open_below(std::string_view path, int flags) const {
   if (!path.empty() && !is_valid_path(path)) return Errc::invalid_argument;
@@ -172,8 +174,7 @@ Result<PosixFiles::Place> PosixFiles::place_of(std::string_view path) const {
   if (!is_valid_path(path)) return Errc::invalid_argument;
   const auto slash = path.rfind('/');
   const bool in_root = slash == std::string_view::npos;
-  VMS_TRY(const int folder,
-          open_below(in_root ? "" : path.substr(0, slash), O_PATH | O_DIRECTORY));
+  VMS_TRY(const int folder, open_below(in_root ? "" : path.substr(0, slash), O_PATH | O_DIRECTORY));
   return Place{Descriptor(folder), std::string(in_root ? path : path.substr(slash + 1))};
 }
 
@@ -186,7 +187,9 @@ Result<void> PosixFiles::remove(std::string_view path) {
 Result<void> PosixFiles::rename(std::string_view from, std::string_view to) {
   VMS_TRY(const Place source, place_of(from));
   VMS_TRY(const Place target, place_of(to));
-  if (::renameat(source.folder.number(), source.name.c_str(), target.folder.number(),
+  if (::renameat(source.folder.number(),
+                 source.name.c_str(),
+                 target.folder.number(),
                  target.name.c_str()) != 0) {
     return last_os_error();
   }

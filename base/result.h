@@ -31,7 +31,9 @@ class [[nodiscard]] Result<void> : public boost::system::result<void, Error> {
 };
 
 /// Success of a function that returns Result<void>.
-[[nodiscard]] inline Result<void> success() noexcept { return {}; }
+[[nodiscard]] inline Result<void> success() noexcept {
+  return {};
+}
 
 /// Says that an error is of no consequence here, and why.
 template <class T>

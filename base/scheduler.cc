@@ -9,7 +9,8 @@ struct Scheduler::Root {
   struct promise_type {
     Scheduler* scheduler;
     std::list<std::coroutine_handle<>>::iterator slot;
-    promise_type(Scheduler& s, Task<void>& /*task*/,
+    promise_type(Scheduler& s,
+                 Task<void>& /*task*/,
                  std::list<std::coroutine_handle<>>::iterator it)
         : scheduler(&s), slot(it) {}
     ~promise_type() { scheduler->roots_.erase(slot); }
@@ -26,9 +27,12 @@ struct Scheduler::Root {
   std::coroutine_handle<promise_type> handle;
 };
 
-Scheduler::~Scheduler() { VMS_ASSERT(roots_.empty()); }
+Scheduler::~Scheduler() {
+  VMS_ASSERT(roots_.empty());
+}
 
-Scheduler::Root Scheduler::run_root(Scheduler& /*scheduler*/, Task<void> task,
+Scheduler::Root Scheduler::run_root(Scheduler& /*scheduler*/,
+                                    Task<void> task,
                                     std::list<std::coroutine_handle<>>::iterator /*slot*/) {
   co_await task;
 }

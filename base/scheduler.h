@@ -46,7 +46,8 @@ class Scheduler {
 
  private:
   struct Root;
-  static Root run_root(Scheduler& scheduler, Task<void> task,
+  static Root run_root(Scheduler& scheduler,
+                       Task<void> task,
                        std::list<std::coroutine_handle<>>::iterator slot);
   std::list<std::coroutine_handle<>> roots_;
 };
@@ -77,8 +78,12 @@ class SleepUntil {
   bool pending_ = false;
 };
 
-[[nodiscard]] inline SleepUntil sleep_until(Scheduler& s, TimePoint t) { return {s, t}; }
-[[nodiscard]] inline SleepUntil sleep_for(Scheduler& s, Duration d) { return {s, s.now() + d}; }
+[[nodiscard]] inline SleepUntil sleep_until(Scheduler& s, TimePoint t) {
+  return {s, t};
+}
+[[nodiscard]] inline SleepUntil sleep_for(Scheduler& s, Duration d) {
+  return {s, s.now() + d};
+}
 
 /// co_await yield(scheduler): lets everything already posted run first.
 class Yield {

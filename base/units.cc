@@ -14,8 +14,12 @@ namespace {
 
 constexpr std::string_view kUnitLetters = "KMGTPE";
 
-bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
-bool is_name_start(char c) noexcept { return is_digit(c) || (c >= 'a' && c <= 'z'); }
+bool is_digit(char c) noexcept {
+  return c >= '0' && c <= '9';
+}
+bool is_name_start(char c) noexcept {
+  return is_digit(c) || (c >= 'a' && c <= 'z');
+}
 bool is_name_char(char c) noexcept {
   return is_name_start(c) || c == '.' || c == '_' || c == '-';
 }
@@ -23,8 +27,8 @@ bool is_name_char(char c) noexcept {
 /// The shift for "", "K", "KiB", "M", ...; -1 when the suffix is none of them.
 int suffix_shift(std::string_view suffix) {
   if (suffix.empty() || suffix == "B") return 0;
-  const auto index = kUnitLetters.find(suffix[0] >= 'a' ? static_cast<char>(suffix[0] - 32)
-                                                        : suffix[0]);
+  const auto index =
+      kUnitLetters.find(suffix[0] >= 'a' ? static_cast<char>(suffix[0] - 32) : suffix[0]);
   if (index == std::string_view::npos) return -1;
   const std::string_view rest = suffix.substr(1);
   if (!rest.empty() && rest != "iB" && rest != "i") return -1;

@@ -32,7 +32,8 @@ class RunOn {
   RunOn(WorkerPool& pool, Scheduler& home, F& work) : pool_(pool), home_(home), work_(work) {}
   [[nodiscard]] bool await_ready() const noexcept { return false; }
   void await_suspend(std::coroutine_handle<> task) {
-    pool_.submit(home_, [this] { value_.emplace(work_()); }, [task] { task.resume(); });
+    pool_.submit(
+        home_, [this] { value_.emplace(work_()); }, [task] { task.resume(); });
   }
   [[nodiscard]] Value await_resume() { return std::move(*value_); }
 
