@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <unordered_set>
 #include <vector>
@@ -26,18 +27,21 @@ class PageSource {
   [[nodiscard]] virtual Task<Result<PagePtr>> load(Address address) = 0;
 };
 
+/// Blocks below a top page: the largest disk. Calls below answer `invalid_argument` beyond it.
+inline constexpr std::uint64_t kIndexBlocks = blocks_per_page(kTopLevel);
+
 /// Address of the block at `lbn` in the tree below `top`; unmapped = zeros.
 [[nodiscard]] Task<Result<Address>> lookup(PageSource& pages, Address top, Lbn lbn);
 
 /// The mapping of [lbn, lbn+blocks) as maximal extents (where = address or zero), at most
 /// `extents_max`; always makes progress; skips zero subtrees without visiting their blocks. The
-/// sum of the lengths may be shorter than asked when the limit is reached.
-[[nodiscard]] Task<Result<std::vector<Extent>>> map_range(PageSource& pages, Address top, Lbn lbn,
-                                                          std::uint64_t blocks,
-                                                          std::size_t extents_max);
+/// sum of the lengths may be shorter than asked when the limit is reached. REQUIRES: extents_max >
+/// 0.
+[[nodiscard]] Task<Result<std::vector<Extent>>> map_range(
+    PageSource& pages, Address top, Lbn lbn, std::uint64_t blocks, std::size_t extents_max);
 
 /// A page made by a checkpoint. Children that are new are named by `child` indexes into the same
-/// vector until the writer has given them addresses.
+/// sequence until the writer has given them addresses.
 struct NewPage {
   std::uint8_t level = 0;
   Lbn first_lbn;
@@ -52,34 +56,43 @@ struct NewPage {
 /// The pages to write, children before parents; the last one is the new top (or `empty`: the whole
 /// disk reads as zeros and the top is address 0).
 struct Checkpoint {
-  std::vector<NewPage> pages;
-  bool empty = false;
-  Address unchanged_top;                // set when nothing changed
-  std::vector<Address> replaced_pages;  // pages of the old tree that the new tree does not use
-  std::vector<Extent> replaced_blocks;  // address extents of the old tree that are no longer mapped
+  std::deque<NewPage> pages;  // a deque: growing never copies pages
+  bool empty = false;         // the new top is address 0
+  Address unchanged_top;      // set when nothing changed; `pages` is empty then
+  // What of the old tree the new one does not use; complete only with `collect_replaced`.
+  std::vector<Address> replaced_pages;
+  // Old mappings that are gone, in order of lbn. The same address may still be mapped at another
+  // lbn (equal blocks of a batch collapse, clones share), so this alone frees nothing.
+  std::vector<Extent> replaced_blocks;
 };
 
 /// Applies `overlay` (address and zero runs only; asserts on slots) to the tree below `top`.
-/// `size_blocks` cuts: nothing at or beyond it stays mapped. Memory: the new pages, and one path.
+/// `size_blocks` cuts: nothing at or beyond it stays mapped. Memory: the new pages, one path, and a
+/// copy of the overlay's runs, so that the overlay is not touched after the first suspension.
 /// A zero run over a whole subtree drops it and reports its pages and blocks only when
 /// `collect_replaced` (which must then visit them).
-[[nodiscard]] Task<Result<Checkpoint>> build_checkpoint(PageSource& pages, Address top,
+[[nodiscard]] Task<Result<Checkpoint>> build_checkpoint(PageSource& pages,
+                                                        Address top,
                                                         const RunMap& overlay,
                                                         std::uint64_t size_blocks,
                                                         bool collect_replaced);
 
-/// Visits every distinct page and block reachable from `top`, each page once over all calls that
-/// share `seen`. `on_page` gets the page's own address before its entries.
+/// Visits every distinct page reachable from `top`, once over all successful calls that share
+/// `seen`, and every entry of each. `on_page` gets the page's own address before its entries. A
+/// page enters `seen` when everything below it was visited: after an error `seen` claims nothing
+/// that was not marked (I9).
 struct MarkVisitor {
   std::function<void(Address page, unsigned level)> on_page;
   std::function<void(Address block)> on_block;
 };
-[[nodiscard]] Task<Result<void>> mark_tree(PageSource& pages, Address top,
+[[nodiscard]] Task<Result<void>> mark_tree(PageSource& pages,
+                                           Address top,
                                            std::unordered_set<Address>& seen,
                                            const MarkVisitor& visitor);
 
-/// Ranges of blocks whose mapping differs between two trees; equal subtrees are skipped unread.
-[[nodiscard]] Task<Result<std::vector<Extent>>> diff_trees(PageSource& pages, Address a, Address b,
-                                                           Lbn lbn, std::uint64_t blocks);
+/// Ranges of [lbn, lbn+blocks) whose mapping differs between two trees, as maximal extents of how
+/// `b` maps them, in order; equal subtrees are skipped unread.
+[[nodiscard]] Task<Result<std::vector<Extent>>> diff_trees(
+    PageSource& pages, Address a, Address b, Lbn lbn, std::uint64_t blocks);
 
 }  // namespace vmstore::snapshot

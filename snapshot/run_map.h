@@ -26,7 +26,10 @@ struct Extent {
   std::uint64_t place = 0;  // slot number, raw address, or 0
   friend bool operator==(const Extent&, const Extent&) = default;
   /// The part [from, from+count) of this extent; place advanced by its unit.
+  /// REQUIRES: it lies inside.
   [[nodiscard]] Extent part(Lbn from, std::uint64_t count) const noexcept;
+  /// True when this extent and the one `before` it are one run: logical blocks and places go on.
+  [[nodiscard]] bool continues(const Extent& before) const noexcept;
 };
 
 /// THREADS: externally synchronised. Cost of each call: O(log runs) + runs touched.
@@ -55,7 +58,11 @@ class RunMap {
     Where where;
     std::uint64_t place;
   };
-  std::map<std::uint64_t, Value> runs_;  // by first lbn
+  using Runs = std::map<std::uint64_t, Value>;
+  [[nodiscard]] static Extent at(Runs::const_iterator run) noexcept {
+    return {Lbn(run->first), run->second.blocks, run->second.where, run->second.place};
+  }
+  Runs runs_;  // by first lbn
 };
 
 }  // namespace vmstore::snapshot
