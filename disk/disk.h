@@ -27,7 +27,6 @@ struct ClientConfig {
   std::string program;         // for people
   std::string run_folder;      // tmpfs folder for batch files; empty = found as DESIGN 4.2 says
   std::chrono::milliseconds connect_timeout{5000};
-  std::optional<std::chrono::milliseconds> io_timeout;  // empty: requests wait without limit
 };
 
 struct DiskExtent {
@@ -72,6 +71,8 @@ class BlockingDisk {
                                                                 std::size_t count_max) = 0;
   /// Brings the range into the cache.
   [[nodiscard]] virtual Result<void> prefetch(std::uint64_t offset, std::uint64_t bytes) = 0;
+  /// Whether a guest is connected now: the hand-over rule of DESIGN 6. Snapshots ignore it.
+  virtual void set_connected(bool connected) { static_cast<void>(connected); }
   /// Commits everything, checkpoints, gives the token back. The object is unusable afterwards.
   [[nodiscard]] virtual Result<void> close() = 0;
 };

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// Admin: the verbs on disks that are not I/O: create, clone, remove, rename, resize, rollback, …
+//
+// Invariants: what others can see changes in one transaction per step; a command that dies between
+// two steps leaves something that the next command or the trash shows, never an orphan (I12);
+// a disk that somebody holds, or that was not released cleanly, is busy unless forced (R18).
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "disk/async_disk.h"
+#include "disk/disk.h"
+#include "disk/session.h"
+
+namespace vmstore::disk {
+
+/// THREADS: the scheduler's.
+class Admin {
+ public:
+  explicit Admin(Session& session) : session_(session), catalogue_(session.catalogue()) {}
+
+  [[nodiscard]] Task<Result<DiskSummary>> create(std::string name, std::uint64_t bytes,
+                                                 std::uint32_t copies);
+  [[nodiscard]] Task<Result<std::vector<DiskSummary>>> list();
+  [[nodiscard]] Task<Result<DiskSummary>> details(std::string name);
+  [[nodiscard]] Task<Result<std::vector<SnapshotSummary>>> snapshots(std::string name);
+  [[nodiscard]] Task<Result<SnapshotTiming>> snapshot(std::string name, std::string snap);
+  [[nodiscard]] Task<Result<void>> remove_snapshot(std::string name, std::string snap);
+  [[nodiscard]] Task<Result<void>> rollback(std::string name, std::string snap, bool force);
+  [[nodiscard]] Task<Result<void>> clone(std::string source, std::vector<std::string> names);
+  [[nodiscard]] Task<Result<void>> resize(std::string name, std::uint64_t bytes, bool allow_shrink,
+                                          bool force);
+  [[nodiscard]] Task<Result<void>> rename(std::string from, std::string to);
+  [[nodiscard]] Task<Result<void>> remove(std::string name, bool now, bool force);
+  [[nodiscard]] Task<Result<std::vector<TrashSummary>>> trash();
+  [[nodiscard]] Task<Result<void>> restore(std::string name, std::string as);
+  [[nodiscard]] Task<Result<void>> purge(std::string name);
+  [[nodiscard]] Task<Result<VerifyReport>> verify(std::string name);
+  [[nodiscard]] Task<Result<void>> break_owner(std::string name);
+  [[nodiscard]] Task<Result<std::uint64_t>> discard_batch_file(std::string name);
+
+  [[nodiscard]] Task<Result<NodeStatus>> node_status();
+  [[nodiscard]] Task<Result<GcReport>> collect_garbage(bool dry_run);
+  [[nodiscard]] Task<Result<std::uint64_t>> export_catalogue(Client::CataloguePage page);
+  [[nodiscard]] Task<Result<void>> import_catalogue(std::vector<CatalogueEntry> entries);
+
+  /// The session's object for a disk: the open one, or a new one.
+  [[nodiscard]] std::shared_ptr<AsyncDisk> disk_object(const VersionedDisk& disk,
+                                                       const AsyncDiskOptions& options);
+  /// The view of a snapshot.
+  [[nodiscard]] Task<Result<ClosedView>> snapshot_view(DiskId disk, std::string snap);
+
+ private:
+  [[nodiscard]] Task<Result<DiskSummary>> summarize(const VersionedDisk& disk);
+  /// `busy` when held, or not released and !force; with force the owner is broken first.
+  [[nodiscard]] Task<Result<VersionedDisk>> free_to_change(std::string name, bool force);
+  [[nodiscard]] Task<Result<SnapshotTiming>> snapshot_of(VersionedDisk disk, std::string snap,
+                                                         bool written_out);
+  [[nodiscard]] Task<Result<void>> make_clones(const VersionedDisk& source, std::string snap,
+                                               std::string base_name,
+                                               std::vector<std::string> names);
+  [[nodiscard]] Task<Result<void>> purge_one(VersionedDisk disk);
+  [[nodiscard]] Task<Result<void>> verify_view(ClosedView view, VerifyReport& report);
+  [[nodiscard]] Task<Result<void>> raise_key_counter(std::uint64_t next);
+  [[nodiscard]] std::uint64_t wall_ns() const;
+
+  Session& session_;
+  Catalogue& catalogue_;
+  std::map<DiskId, std::weak_ptr<AsyncDisk>> open_;
+};
+
+}  // namespace vmstore::disk

@@ -1,0 +1,515 @@
+// SPDX-License-Identifier: Apache-2.0
+// AsyncDisk: the token: taking it, recovering, the batch file of a dead predecessor, giving it back.
+#include "disk/async_disk.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/fault.h"
+#include "base/log.h"
+#include "meta/records.h"
+#include "wire/vmstore.pb.h"
+
+namespace vmstore::disk {
+namespace {
+
+constexpr int kTokenRaces = 8;
+
+LogPosition sealed_end(const meta::pb::DiskRecord& record) {
+  const KeyLength length = meta::from_pb(record.last_sealed_length());
+  LogPosition end;
+  end.key = *KeyId::make(record.last_sealed().key());
+  end.log_offset = length.log_bytes;
+  end.sequence = length.last_sequence.next();
+  return end;
+}
+
+}  // namespace
+
+AsyncDisk::AsyncDisk(Session& session, VersionedDisk disk, AsyncDiskOptions options)
+    : session_(session),
+      id_(disk_id_of(disk.record)),
+      options_(options),
+      record_(session.scheduler(), session.catalogue()),
+      reader_(mapping_, session.blocks(), this),
+      token_mutex_(session.scheduler()),
+      maintenance_mutex_(session.scheduler()),
+      gate_(session.scheduler()),
+      stopping_(session.scheduler()),
+      room_(session.scheduler()),
+      wake_(session.scheduler()),
+      size_bytes_(disk.record.size_bytes()) {
+  record_.adopt(std::move(disk));
+}
+
+AsyncDisk::~AsyncDisk() = default;
+
+void AsyncDisk::note_request_begin() noexcept {
+  requests_open_.fetch_add(1);
+  last_request_ns_ = session_.scheduler().now().time_since_epoch().count();
+}
+void AsyncDisk::note_request_end() noexcept { requests_open_.fetch_sub(1); }
+
+void AsyncDisk::become_failed(const Error& error) {
+  if (failure_) return;
+  failure_ = error;
+  writable_ = false;
+  mode_ = Mode::failed;
+  session_.unregister_disk(id_);
+  VMS_LOG(error, "disk", "disk " << id_.hex() << " answers only errors from here on: "
+                                 << to_string(error));
+}
+
+// ---- taking the token ----
+
+Task<Result<void>> AsyncDisk::acquire() {
+  const auto lock = co_await token_mutex_.lock();
+  if (failure_) co_return *failure_;
+  if (mode_.load() == Mode::owner) co_return success();
+  if (mode_.load() == Mode::closed) co_return Errc::closing;
+  const auto outcome = co_await acquire_locked();
+  if (!outcome && outcome.error() != Errc::busy && outcome.error() != Errc::disconnected) {
+    VMS_LOG(warning, "disk", "disk " << id_.hex() << " cannot be opened: "
+                                     << to_string(outcome.error()));
+  }
+  co_return outcome;
+}
+
+Task<Result<void>> AsyncDisk::acquire_locked() {
+  for (int attempt = 0; attempt < kTokenRaces; ++attempt) {
+    VMS_CO_TRY(auto newest, co_await session_.catalogue().disk_by_id(id_));
+    VMS_CO_TRY(const auto holder, co_await session_.node().holder(id_));
+    if (holder.held) co_return Errc::busy;
+    handle_.reset();
+    if (!options_.bulk) {
+      auto handle = session_.batches().open(session_.store(), id_, false);
+      if (!handle && handle.error() != Errc::not_found) co_return handle.error();
+      if (handle) handle_ = std::move(*handle);
+    }
+    const bool clean = newest.record.state() == meta::pb::DiskRecord::released;
+    const meta::pb::Writer prior = newest.record.writer();
+    record_.adopt(std::move(newest));
+    // Somebody else wrote after we did: what our guest believes is no longer true (DESIGN 6).
+    if (my_writer_epoch_ && prior.epoch() != my_writer_epoch_->value) {
+      VMS_LOG(error, "disk", "two_writers: disk " << record_.get().name()
+                                                  << " was written by another session");
+      become_failed(Errc::stale_token);
+      co_return Errc::stale_token;
+    }
+    const auto state = clean ? meta::pb::DiskRecord::held : meta::pb::DiskRecord::recovering;
+    // Announced before it is taken, so that nobody mistakes us for dead in between.
+    const Epoch next(record_.get().epoch() + 1);
+    const auto announced = co_await session_.node().hold(id_, next);
+    if (!announced) co_return announced.error();
+    const auto taken = co_await record_.take_token(state);
+    if (!taken && taken.error() == Errc::conflict) continue;
+    if (!taken) {
+      const auto given_back = co_await session_.node().release(id_, next);
+      ignore(given_back, "the lease runs out by itself");
+      co_return taken.error();
+    }
+    VMS_FAULT("disk.token_taken");
+    session_.register_disk(id_, this);
+    const auto recovered = co_await recover(clean, prior);
+    if (!recovered) {
+      session_.unregister_disk(id_);
+      const auto given_back = co_await session_.node().release(id_, next);
+      ignore(given_back, "the lease runs out by itself");
+      co_await drop_log();
+      handle_.reset();
+      co_return recovered.error();
+    }
+    mode_ = Mode::owner;
+    co_return success();
+  }
+  co_return Errc::busy;
+}
+
+Task<Result<snapshot::RunMap>> AsyncDisk::replay_base() {
+  snapshot::RunMap overlay;
+  const auto apply = [&overlay](const ReplayedRecord& record) -> Result<void> {
+    apply_runs(record.header, overlay);
+    return success();
+  };
+  const ClosedView base = view_from(record_.get().base());
+  for (const LogPart& part : base.parts) {
+    VMS_CO_CHECK(co_await visit_log(session_.node(), part.from, part.to, Epoch(), apply));
+  }
+  co_return overlay;
+}
+
+Task<Result<void>> AsyncDisk::recover(bool clean, meta::pb::Writer prior) {
+  const meta::pb::DiskRecord& record = record_.get();
+  ReplayRequest request;
+  request.token = record_.epoch();
+  request.top = Address::from_raw(record.base().top_page());
+  request.disk_bytes = record.size_bytes();
+  VMS_CO_TRY(request.overlay, co_await replay_base());
+
+  LogStart start;
+  start.last_sequence = Sequence(record.last_sequence());
+  start.last_key = *KeyId::make(record.last_sealed().key());
+  start.last_length = meta::from_pb(record.last_sealed_length());
+  LogPosition end = sealed_end(record);
+  const auto open_key = *KeyId::make(record.open_key().key());
+  KeyLength open_length;
+  if (!open_key.is_none() && clean) {
+    end = meta::from_pb(record.log_end());
+    open_length.last_sequence = Sequence(record.last_sequence());
+    open_length.log_bytes = end.log_offset;
+    open_length.blocks = BlockIndex{record.open_blocks()};
+    start.open_key = open_key;
+    start.open_length = open_length;
+  } else if (!open_key.is_none()) {
+    const auto fenced = co_await session_.node().fence(open_key, record_.epoch());
+    // The record names this key: a node that does not know it has lost it (I9).
+    if (!fenced) co_return fenced.error() == Errc::not_found ? Error(Errc::unknown) : fenced.error();
+    VMS_FAULT("disk.fenced");
+    open_length = fenced->length;
+    end = {open_key, open_length.log_bytes, open_length.last_sequence.next()};
+  }
+  request.from = meta::from_pb(record.log_from());
+  VMS_CO_TRY(auto state, co_await replay_own_log(end, std::move(request)));
+  if (!record.log_from().key()) state.last_sequence = start.last_sequence;
+
+  if (!open_key.is_none() && !clean) {
+    const auto sealed = co_await session_.node().seal(open_key, record_.epoch(), open_length);
+    if (!sealed) co_return sealed.error();
+    start.last_key = open_key;
+    start.last_length = open_length;
+  }
+  start.last_sequence = state.last_sequence;
+  start.root = state.has_root ? state.root : LogPosition();
+  const auto settle = [&](meta::pb::DiskRecord& wanted) {
+    wanted.set_state(meta::pb::DiskRecord::held);
+    wanted.set_last_sequence(state.last_sequence.value);
+    wanted.set_size_bytes(state.disk_bytes);
+    if (!start.open_key) {
+      wanted.clear_open_key();
+      wanted.mutable_last_sealed()->set_key(start.last_key.value());
+      *wanted.mutable_last_sealed_length() = meta::to_pb(start.last_length);
+    }
+  };
+  if (!clean) VMS_CO_CHECK(co_await record_.change(settle));
+
+  co_await drop_log();
+  auto log = std::make_unique<Log>(session_.scheduler(), session_.node(), session_.catalogue(), record_);
+  log->begin(start);
+  size_bytes_ = state.disk_bytes;
+  committed_end_ = end;
+  committed_data_end_ = start.open_key ? open_length.blocks : start.last_length.blocks;
+  const bool folded = state.has_root || record.base().parts().empty();
+  view_top_ = state.top;
+  view_parts_ = folded ? std::vector<LogPart>() : view_from(record.base()).parts;
+  own_from_ = state.replay_from;
+  own_keys_.clear();
+  own_keys_.insert(state.keys.begin(), state.keys.end());
+  if (record.has_cut() && record.cut().key() != 0) {
+    cut_ = CutMark{*KeyId::make(record.cut().key()), BlockIndex{record.cut().block()}};
+  }
+  {
+    const Mapping::Lock lock(mapping_.mutex());
+    log_ = std::move(log);
+    mapping_.reset(state.top);
+    mapping_.overlay() = std::move(state.overlay);
+    last_assigned_ = state.last_sequence.value;
+    dirty_leaves_.clear();
+    charged_pages_ = 0;
+    open_runs_.clear();
+    open_blocks_ = 0;
+    batch_.reset();
+  }
+  co_return co_await recover_batch_file(state.last_sequence, clean, prior);
+}
+
+Task<Result<ReplayedState>> AsyncDisk::replay_own_log(LogPosition end, ReplayRequest request) {
+  if (request.from.key.is_none()) {
+    ReplayedState state;
+    state.top = request.top;
+    state.disk_bytes = request.disk_bytes;
+    state.overlay = std::move(request.overlay);
+    co_return state;
+  }
+  request.to = end;
+  co_return co_await replay_log(session_.node(), std::move(request));
+}
+
+// ---- the batch file that a dead process left ----
+
+Result<void> AsyncDisk::stale_batch_file(const BatchFileContent* content) {
+  // Its writes cannot be put above what another session wrote since (or cannot be found at all). The
+  // guest that made them must never read older bytes; another process is another guest.
+  const bool same_guest = content == nullptr || content->state.guest.pid == 0 || !options_.guest ||
+                          content->state.guest == *options_.guest;
+  if (same_guest) {
+    VMS_LOG(error, "disk", "disk " << record_.get().name()
+                                   << ": acknowledged writes of its last session on this host cannot "
+                                      "be replayed; 'vmstore owner discard "
+                                   << record_.get().name() << "' gives them up");
+    return Errc::unknown;
+  }
+  VMS_TRY(const std::string aside, handle_->set_aside());
+  handle_.reset();
+  VMS_LOG(warning, "disk", "disk " << record_.get().name() << ": the batch file of an earlier guest was "
+                                   << "set aside as " << aside);
+  return success();
+}
+
+Task<Result<void>> AsyncDisk::recover_batch_file(Sequence recovered, bool clean,
+                                                 const meta::pb::Writer& prior) {
+  if (options_.bulk) co_return success();
+  const Epoch prior_epoch(prior.epoch());
+  const bool expected = !clean && prior.has_batch_file() &&
+                        meta::from_pb<BootId>(prior.boot_id()) == session_.boot();
+  if (handle_ == nullptr || handle_->is_new()) {
+    if (expected) co_return stale_batch_file(nullptr);
+    co_return success();
+  }
+  BatchFileIdentity identity;
+  identity.store = session_.store();
+  identity.disk = id_;
+  identity.boot = session_.boot();
+  auto content = scan_batch_file(handle_->memory(), identity);
+  if (!content) {
+    VMS_LOG(error, "disk", "batch file of disk " << record_.get().name() << ": "
+                                                 << to_string(content.error()));
+    co_return content.error();
+  }
+  if (content->condition != BatchFileCondition::live) {
+    if (expected && content->condition == BatchFileCondition::blank) {
+      co_return stale_batch_file(nullptr);
+    }
+    co_return success();
+  }
+  const auto missing = content->missing_after(recovered);
+  if (missing.empty()) co_return success();
+  if (!content->state.names(prior_epoch)) co_return stale_batch_file(&*content);
+  co_return co_await append_left_over(std::move(*content), recovered, prior_epoch);
+}
+
+Task<Result<void>> AsyncDisk::append_left_over(BatchFileContent content, Sequence recovered,
+                                               Epoch keep) {
+  BatchFileIdentity identity = content.identity;
+  auto adopted = BatchFile::adopt(handle_->memory(), identity);
+  if (!adopted) co_return adopted.error();
+  const auto missing = content.missing_after(recovered);
+  batch_ = std::move(*adopted);
+  batch_->begin_takeover(keep, record_.epoch(), recovered);
+  VMS_FAULT("disk.takeover_begun");
+  VMS_CO_CHECK(co_await log_->start_writing(session_.boot(), true));
+  note_writing();
+  takeover_active_ = true;
+  {
+    const Mapping::Lock lock(mapping_.mutex());
+    // Batches that the log has already need nothing but their room back.
+    std::uint64_t done = batch_->released();
+    for (const RecoveredBatch& batch : content.batches) {
+      const bool is_missing = std::any_of(missing.begin(), missing.end(), [&](const auto& other) {
+        return other.end_entry == batch.end_entry;
+      });
+      if (is_missing) break;
+      done = batch.end_entry;
+    }
+    std::vector<SlotRun> runs;
+    if (done > batch_->released()) batch_->release_up_to(done, runs);
+    for (const SlotRun& run : runs) batch_->free_slots(run);
+    for (const RecoveredBatch& batch : missing) {
+      auto closed = std::make_shared<ClosedBatch>();
+      closed->sequence = Sequence(++last_assigned_);
+      closed->flush_mark = batch.flush_mark;
+      closed->extents = batch.extents;
+      closed->of_takeover = true;
+      closed->end_entry = batch.end_entry;
+      if (!batch.sequence) closed->end_entry = batch_->close_batch(closed->sequence, false);
+      for (const snapshot::Extent& extent : batch.extents) {
+        mapping_.overlay().put(extent);
+        log_->force_credit(static_cast<std::int64_t>(extent.blocks));
+        if (extent.where == snapshot::Where::zero) {
+          log_->give_credit(static_cast<std::int64_t>(extent.blocks));
+        }
+      }
+      ++takeover_left_;
+      closed_.push_back(std::move(closed));
+    }
+  }
+  VMS_LOG(info, "disk", "disk " << record_.get().name() << ": appending " << missing.size()
+                                << " batches that a dead process had acknowledged");
+  drain_closed();
+  write_through_ = false;
+  writable_ = true;
+  co_return success();
+}
+
+// ---- becoming able to write ----
+
+void AsyncDisk::note_writing() {
+  if (own_from_.key.is_none()) own_from_ = log_->end();
+  committed_end_ = log_->end();  // nothing is in flight yet
+  committed_data_end_ = log_->data_end();
+  own_keys_.insert(log_->open_key());
+  my_writer_epoch_ = record_.epoch();
+}
+
+Task<void> AsyncDisk::drop_log() {
+  if (log_ == nullptr) co_return;
+  log_->stop();
+  co_await log_->wait_stopped();
+  const Mapping::Lock lock(mapping_.mutex());
+  log_.reset();
+}
+
+Task<Result<void>> AsyncDisk::make_batch_memory() {
+  if (!options_.bulk) {
+    if (handle_ == nullptr) {
+      auto handle = session_.batches().open(session_.store(), id_, true);
+      if (handle) handle_ = std::move(*handle);
+    }
+    const Result<void> allocated = handle_ == nullptr ? Result<void>(Errc::not_found)
+                                   : handle_->is_new() ? handle_->allocate()
+                                                       : success();
+    if (allocated) {
+      BatchFileIdentity identity;
+      identity.store = session_.store();
+      identity.disk = id_;
+      identity.boot = session_.boot();
+      BatchFileState state;
+      state.epochs[0] = record_.epoch();
+      if (options_.guest) state.guest = *options_.guest;
+      batch_ = BatchFile::create(handle_->memory(), identity, state);
+      co_return success();
+    }
+    handle_.reset();
+    VMS_LOG(warning, "disk", "disk " << record_.get().name() << ": no batch file on tmpfs ("
+                                     << to_string(allocated.error())
+                                     << "): every write waits until it is committed");
+  }
+  heap_memory_.resize(limits::kBatchFileBytes + kBlockBytes);
+  const auto raw = reinterpret_cast<std::uintptr_t>(heap_memory_.data());
+  const std::size_t skip = (kBlockBytes - raw % kBlockBytes) % kBlockBytes;
+  BatchFileIdentity identity;
+  identity.store = session_.store();
+  identity.disk = id_;
+  identity.boot = session_.boot();
+  BatchFileState state;
+  state.epochs[0] = record_.epoch();
+  const MutableBytes memory = MutableBytes(heap_memory_).subspan(skip, limits::kBatchFileBytes);
+  batch_ = BatchFile::create(memory, identity, state);
+  write_through_ = !options_.bulk;
+  co_return success();
+}
+
+Task<Result<void>> AsyncDisk::start_writing_locked() {
+  if (writable_.load()) co_return success();
+  // The file names our epoch before the record does; a death in between leaves either [R1].
+  VMS_CO_CHECK(co_await make_batch_memory());
+  VMS_FAULT("disk.batch_file_made");
+  VMS_CO_CHECK(co_await log_->start_writing(session_.boot(), handle_ != nullptr));
+  VMS_FAULT("disk.writer_recorded");
+  note_writing();
+  writable_.store(true, std::memory_order_release);
+  co_return success();
+}
+
+Task<Result<void>> AsyncDisk::ensure_writable() {
+  for (;;) {
+    if (failure_) co_return *failure_;
+    const auto acquired = co_await acquire();
+    if (acquired) break;
+    if (acquired.error() == Errc::disconnected || acquired.error() == Errc::timed_out) {
+      VMS_CO_CHECK(co_await wait_for_node());
+      continue;
+    }
+    if (acquired.error() != Errc::busy) co_return acquired.error();
+    VMS_CO_CHECK(co_await ask_for_hand_over());
+  }
+  const auto lock = co_await token_mutex_.lock();
+  if (failure_) co_return *failure_;
+  if (mode_.load() == Mode::closed) co_return Errc::closing;
+  if (mode_.load() != Mode::owner) co_return success();  // handed over meanwhile: ask again
+  if (log_->failure()) co_return *log_->failure();
+  const auto started = co_await start_writing_locked();
+  if (!started && started.error() == Errc::stale_token) become_failed(started.error());
+  if (!started && (started.error() == Errc::disconnected || started.error() == Errc::timed_out)) {
+    co_return co_await wait_for_node();  // the caller tries again
+  }
+  co_return started;
+}
+
+Task<Result<void>> AsyncDisk::wait_for_node() {
+  const auto connected = co_await session_.node().wait_connected(session_.scheduler().now() +
+                                                                 std::chrono::seconds(5));
+  if (connected || connected.error() == Errc::timed_out || connected.error() == Errc::disconnected) {
+    if (stopping_.is_set() && !connected) co_return Errc::closing;
+    co_return success();
+  }
+  co_return connected.error();
+}
+
+// ---- giving it back ----
+
+Task<Result<void>> AsyncDisk::release() {
+  stopping_.set();
+  wake_.pulse();
+  Result<void> outcome = success();
+  {
+    const auto lock = co_await token_mutex_.lock();
+    if (mode_.load() == Mode::owner) outcome = co_await release_locked();
+  }
+  co_await abandon();
+  co_return outcome;
+}
+
+Task<Result<void>> AsyncDisk::release_locked() {
+  const bool wrote = log_->is_writing();
+  writable_ = false;
+  if (wrote) {
+    const Sequence last = close_and_last_sequence(false);
+    drain_closed();
+    VMS_CO_CHECK(co_await log_->wait_committed(last));
+    const auto lock = co_await maintenance_mutex_.lock();
+    VMS_CO_CHECK(co_await checkpoint_locked());
+    co_await free_garbage(true);
+  }
+  const auto settle = [this, wrote](meta::pb::DiskRecord& record) {
+    record.set_state(meta::pb::DiskRecord::released);
+    record.set_last_sequence(last_assigned_);
+    if (!wrote) return;
+    *record.mutable_log_end() = meta::to_pb(log_->end());
+    record.set_open_blocks(log_->data_end().value);
+  };
+  for (int attempt = 0;; ++attempt) {
+    const auto settled = co_await record_.change(settle);
+    if (settled) break;
+    const bool lost = settled.error() == Errc::disconnected || settled.error() == Errc::timed_out;
+    if (!lost || attempt >= kTokenRaces) co_return settled.error();
+    const auto connected = co_await wait_for_node();
+    ignore(connected, "the next attempt tells");
+  }
+  VMS_FAULT("disk.released");
+  if (handle_ != nullptr) {
+    ignore(handle_->remove(), "an empty batch file is harmless");
+    handle_.reset();
+  }
+  session_.unregister_disk(id_);
+  const auto given_back = co_await session_.node().release(id_, record_.epoch());
+  ignore(given_back, "the lease runs out by itself");
+  mode_ = Mode::idle;
+  co_await drop_log();
+  co_return success();
+}
+
+Task<void> AsyncDisk::abandon() {
+  stopping_.set();
+  wake_.pulse();
+  writable_ = false;
+  mode_ = Mode::closed;
+  if (log_ != nullptr) log_->stop();
+  co_await gate_.close();
+  co_await drop_log();
+  session_.unregister_disk(id_);
+  handle_.reset();
+}
+
+void AsyncDisk::evict() { session_.blocks().evict(); }
+
+}  // namespace vmstore::disk

@@ -1,0 +1,484 @@
+// SPDX-License-Identifier: Apache-2.0
+// AsyncDisk: checkpoints, cuts (snapshots, clones), resize, rollback, freeing. DESIGN 7, 9.
+//
+// Why a checkpoint loses nothing: the frozen layer is written out only when every record in it is
+// committed; pages name committed blocks and pages only, the root is appended after all its pages
+// are committed, and replay starts behind the frozen layer only once that root is in the log. A roll
+// in between abandons the checkpoint: its pages are garbage, the layer goes back under the overlay.
+#include <algorithm>
+#include <deque>
+#include <utility>
+
+#include "base/checksum.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "disk/async_disk.h"
+#include "disk/snapshot_disk.h"
+#include "meta/records.h"
+#include "meta/schema.h"
+
+namespace vmstore::disk {
+namespace {
+
+using snapshot::Extent;
+using snapshot::Where;
+
+constexpr std::size_t kPagesPerRecord = limits::kRecordBlocksMax;
+constexpr std::size_t kFreeRunsPerCall = 1024;
+
+/// The pages of one checkpoint while they are being placed.
+struct PageWrite {
+  std::deque<snapshot::NewPage> pages;
+  std::vector<Address> addresses;
+  bool abandoned = false;  // a record was placed twice: addresses in parents are wrong
+};
+
+/// Fills in the addresses of children and encodes [first, first+count) into the item's payload.
+void place_pages(PageWrite& write, std::size_t first, std::size_t count, const Placement& place,
+                 LogItem& item) {
+  item.header.block_sums.clear();
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::size_t index = first + i;
+    if (!write.addresses[index].is_unmapped()) write.abandoned = true;
+    write.addresses[index] = place.block(i);
+    snapshot::NewPage& page = write.pages[index];
+    for (const auto& child : page.children) {
+      page.page.entries[child.entry] = write.addresses[child.index];
+    }
+    const MutableBytes block = item.blocks.writable().subspan(i * kBlockBytes, kBlockBytes);
+    snapshot::encode_page(page.page, block);
+    item.header.block_sums.push_back(block_sum(block));
+  }
+}
+
+}  // namespace
+
+std::shared_ptr<FrozenLayer> AsyncDisk::freeze_now() {
+  const Mapping::Lock lock(mapping_.mutex());
+  close_open_batch(false);
+  auto layer = mapping_.freeze(Sequence(last_assigned_));
+  layer->charged_pages = std::exchange(charged_pages_, 0);
+  dirty_leaves_.clear();
+  if (log_->committed() < layer->last_sequence) marks_[layer->last_sequence] = Mark();
+  layer->disk_bytes = size_bytes();
+  layer->end = committed_end_;
+  layer->data_end = committed_data_end_;
+  return layer;
+}
+
+Task<Result<void>> AsyncDisk::settle_layer(std::shared_ptr<FrozenLayer> layer) {
+  drain_closed();
+  VMS_CO_CHECK(co_await log_->wait_committed(layer->last_sequence));
+  if (const auto mark = marks_.find(layer->last_sequence); mark != marks_.end()) {
+    layer->end = mark->second.position;
+    layer->data_end = mark->second.data_end;
+    marks_.erase(mark);
+  }
+  co_return success();
+}
+
+Task<Result<void>> AsyncDisk::checkpoint() {
+  const auto lock = co_await maintenance_mutex_.lock();
+  if (mode_.load() != Mode::owner || !log_->is_writing()) co_return success();
+  co_return co_await checkpoint_locked();
+}
+
+Task<Result<void>> AsyncDisk::checkpoint_locked() {
+  bool dirty = false;
+  {
+    const Mapping::SharedLock lock(mapping_.mutex());
+    dirty = !mapping_.overlay().empty() || !open_runs_.empty() || !view_parts_.empty();
+  }
+  if (dirty) {
+    const auto layer = freeze_now();
+    VMS_CO_CHECK(co_await settle_layer(layer));
+  }
+  while (mapping_.oldest_frozen() != nullptr) VMS_CO_CHECK(co_await write_out_oldest());
+  co_return success();
+}
+
+Task<Result<Address>> AsyncDisk::append_pages(snapshot::Checkpoint& built) {
+  const auto write = std::make_shared<PageWrite>();
+  write->pages = std::move(built.pages);
+  write->addresses.resize(write->pages.size());
+  Sequence last;
+  for (std::size_t first = 0; first < write->pages.size(); first += kPagesPerRecord) {
+    const std::size_t count = std::min(kPagesPerRecord, write->pages.size() - first);
+    LogItem item;
+    item.header.kind = wire::RecordKind::pages;
+    item.blocks = wire::Payload::allocate(count * kBlockBytes);
+    for (std::size_t i = first; i < first + count; ++i) {
+      wire::PageLabel label;
+      label.level = write->pages[i].level;
+      label.first_lbn = write->pages[i].first_lbn;
+      item.header.pages.push_back(label);
+    }
+    item.on_place = [write, first, count](const Placement& place, LogItem& placed) {
+      place_pages(*write, first, count, place, placed);
+    };
+    last = enqueue(std::move(item));
+    VMS_FAULT("disk.pages_queued");
+  }
+  VMS_CO_CHECK(co_await log_->wait_committed(last));
+  if (write->abandoned) co_return Errc::conflict;
+  co_return write->addresses.back();
+}
+
+Task<Result<void>> AsyncDisk::write_out_oldest() {
+  const auto layer = mapping_.oldest_frozen();
+  const std::uint64_t size_blocks = (layer->disk_bytes + kBlockBytes - 1) / kBlockBytes;
+  VMS_CO_TRY(auto built, co_await snapshot::build_checkpoint(reader_.pages(), view_top_,
+                                                             layer->runs, size_blocks, true));
+  const auto page_count = static_cast<std::int64_t>(built.pages.size());
+  log_->force_credit(page_count);
+  if (layer->charged_pages != 0) log_->give_credit(std::exchange(layer->charged_pages, 0));
+  Address top = built.empty ? Address() : built.unchanged_top;
+  if (page_count != 0) {
+    const auto appended = co_await append_pages(built);
+    if (!appended && appended.error() != Errc::conflict) co_return appended.error();
+    if (!appended) co_return success();  // abandoned by a roll: the caller's loop starts it anew
+    top = *appended;
+  }
+  LogItem root;
+  root.header.kind = wire::RecordKind::root;
+  root.header.top_page = top;
+  root.header.replay_from = layer->end;
+  root.header.disk_bytes = size_bytes();
+  const auto position = std::make_shared<Placement>();
+  root.on_commit = [position](const Placement& place) { *position = place; };
+  VMS_FAULT("disk.before_root");
+  VMS_CO_CHECK(co_await log_->wait_committed(enqueue(std::move(root))));
+  VMS_FAULT("disk.root_committed");
+  {
+    const Mapping::Lock lock(mapping_.mutex());
+    mapping_.retire_oldest(top);
+  }
+  view_top_ = top;
+  view_parts_.clear();
+  own_from_ = layer->end;
+  log_->set_root(LogPosition{position->key, position->log_offset, position->sequence});
+  log_->reset_replay_bytes();
+  if (layer->snapshot) {
+    // The snapshot's view becomes these pages: from now on they are not ours alone.
+    protect_up_to(position->end.key, position->data_end);
+  }
+  const auto name_root = [&](meta::pb::DiskRecord& record) {
+    ClosedView base;
+    base.top = top;
+    base.size_bytes = size_bytes();
+    *record.mutable_base() = view_to(base);
+    *record.mutable_log_from() = meta::to_pb(layer->end);
+    store_cut(record);
+  };
+  VMS_CO_CHECK(co_await record_.change(name_root));
+  VMS_FAULT("disk.root_named");
+  // Two roots are kept: pages that the root before the last one still names go now.
+  for (const Address page : replaced_pages_) add_garbage(page, 1);
+  replaced_pages_ = std::move(built.replaced_pages);
+  for (const Extent& extent : built.replaced_blocks) {
+    add_garbage(Address::from_raw(extent.place), extent.blocks);
+  }
+  if (layer->snapshot) co_return co_await finish_snapshot(*layer->snapshot, layer->snapshot_id, top);
+  co_return success();
+}
+
+Task<Result<void>> AsyncDisk::finish_snapshot(std::string name, SnapshotId id, Address top) {
+  const auto stored = co_await session_.catalogue().snapshot(id_, name);
+  if (!stored) {
+    // Removed meanwhile: nothing to write out.
+    co_return stored.error() == Errc::not_found ? success() : Result<void>(stored.error());
+  }
+  if (meta::from_pb<SnapshotId>(stored->record.id()) != id) co_return success();  // a namesake
+  ClosedView view;
+  view.top = top;
+  view.size_bytes = stored->record.view().size_bytes();
+  meta::pb::SnapshotRecord wanted = stored->record;
+  *wanted.mutable_view() = view_to(view);
+  meta::Txn txn;
+  const std::string key = meta::snap_key(id_, name);
+  txn.compares.push_back(meta::Compare{key, stored->revision});
+  const meta::Op put{key, meta::encode(wanted)};
+  txn.then_ops.push_back(put);
+  const auto done = co_await session_.catalogue().commit(std::move(txn), put);
+  if (!done && done.error() != Errc::conflict) co_return done.error();
+  co_return success();
+}
+
+// ---- cuts ----
+
+ClosedView AsyncDisk::closed_view(LogPosition end) const {
+  ClosedView view;
+  view.top = view_top_;
+  view.parts = view_parts_;
+  view.size_bytes = size_bytes();
+  const bool own_part = !own_from_.key.is_none() && own_from_.sequence < end.sequence;
+  if (own_part) view.parts.push_back({id_, own_from_, end});
+  return view;
+}
+
+void AsyncDisk::protect_up_to(KeyId key, BlockIndex data_end) {
+  if (key.is_none()) return;
+  const CutMark mark{key, data_end};
+  const bool newer = !cut_ || cut_->key < key || (cut_->key == key && cut_->block < data_end);
+  if (newer) cut_ = mark;
+}
+
+void AsyncDisk::store_cut(meta::pb::DiskRecord& record) const {
+  if (!cut_) return;
+  record.mutable_cut()->set_key(cut_->key.value());
+  record.mutable_cut()->set_block(cut_->block.value);
+}
+
+Task<Result<SnapshotTiming>> AsyncDisk::cut(MakeOps make_ops, std::string name, SnapshotId id) {
+  VMS_CO_TRY(const auto pass, gate_.enter());
+  VMS_CO_CHECK(co_await own_for_maintenance());
+  const auto lock = co_await maintenance_mutex_.lock();
+  if (mode_.load() != Mode::owner) co_return Errc::busy;
+  Scheduler& scheduler = session_.scheduler();
+  if (mapping_.frozen_count() >= limits::kFrozenOverlaysMax ||
+      view_parts_.size() + 1 >= kViewPartsMax) {
+    VMS_CO_CHECK(co_await ensure_writing_for_checkpoint());
+    VMS_CO_CHECK(co_await checkpoint_locked());
+  }
+  SnapshotTiming timing;
+  const TimePoint begin = scheduler.now();
+  std::shared_ptr<FrozenLayer> layer;
+  LogPosition end = committed_end_;
+  KeyId cut_key = committed_end_.key;
+  BlockIndex cut_block = committed_data_end_;
+  if (log_->is_writing()) {
+    layer = freeze_now();
+    timing.stall = scheduler.now() - begin;
+    VMS_CO_CHECK(co_await settle_layer(layer));
+    end = layer->end;
+    cut_key = layer->end.key;
+    cut_block = layer->data_end;
+    if (!name.empty()) layer->snapshot = std::make_shared<std::string>(name);
+    layer->snapshot_id = id;
+  }
+  const ClosedView view = closed_view(end);
+  std::vector<meta::Compare> compares;
+  std::vector<meta::Op> ops;
+  VMS_CO_CHECK(make_ops(view, compares, ops));
+  // The cut counts from here on, until the transaction is known to have failed (C8, R8).
+  const auto cut_before = cut_;
+  protect_up_to(cut_key, cut_block);
+  const auto protect = [this](meta::pb::DiskRecord& record) { store_cut(record); };
+  const TimePoint metadata_begin = scheduler.now();
+  VMS_FAULT("disk.before_cut");
+  const auto stored = co_await record_.change(protect, std::move(compares), std::move(ops));
+  timing.metadata = scheduler.now() - metadata_begin;
+  VMS_FAULT("disk.after_cut");
+  if (!stored) {
+    if (stored.error() == Errc::conflict) cut_ = cut_before;
+    if (layer != nullptr) layer->snapshot.reset();
+    co_return stored.error();
+  }
+  if (layer != nullptr) start_checkpoint();
+  co_return timing;
+}
+
+void AsyncDisk::start_checkpoint() {
+  if (gate_.is_closed()) return;
+  session_.scheduler().spawn(checkpoint_in_background());
+}
+
+Task<void> AsyncDisk::checkpoint_in_background() {
+  const auto pass = gate_.enter();
+  if (!pass || stopping_.is_set()) co_return;
+  const auto lock = co_await maintenance_mutex_.lock();
+  while (mode_.load() == Mode::owner && mapping_.oldest_frozen() != nullptr) {
+    const auto done = co_await write_out_oldest();
+    if (!done) co_return;  // tried again by the next checkpoint
+  }
+}
+
+Task<Result<SnapshotTiming>> AsyncDisk::snapshot(std::string name) {
+  const auto id = session_.random().id128<SnapshotId>();
+  const std::string key = meta::snap_key(id_, name);
+  const auto make_ops = [&](const ClosedView& view, std::vector<meta::Compare>& compares,
+                            std::vector<meta::Op>& ops) -> Result<void> {
+    meta::pb::SnapshotRecord record;
+    *record.mutable_id() = meta::to_pb(id);
+    *record.mutable_disk() = meta::to_pb(id_);
+    record.set_name(name);
+    *record.mutable_view() = view_to(view);
+    record.set_created_ns(static_cast<std::uint64_t>(
+        session_.scheduler().wall_now().time_since_epoch().count()));
+    compares.push_back({key, false});
+    ops.push_back({key, meta::encode(record)});
+    return success();
+  };
+  const auto taken = co_await session_.catalogue().snapshot(id_, name);
+  if (taken) co_return Errc::exists;
+  if (taken.error() != Errc::not_found) co_return taken.error();
+  auto timing = co_await cut(make_ops, name, id);
+  if (!timing && timing.error() == Errc::conflict) co_return Errc::exists;
+  co_return timing;
+}
+
+Task<Result<SnapshotTiming>> AsyncDisk::write_out_snapshot(std::string name) {
+  VMS_CO_TRY(const auto pass, gate_.enter());
+  auto stored = co_await session_.catalogue().snapshot(id_, name);
+  if (!stored) co_return stored.error();
+  if (stored->record.view().parts().empty()) co_return SnapshotTiming();
+  VMS_CO_CHECK(co_await own_for_maintenance());
+  VMS_CO_CHECK(co_await ensure_writable());
+  const auto lock = co_await maintenance_mutex_.lock();
+  if (mode_.load() != Mode::owner) co_return Errc::busy;
+  while (mapping_.oldest_frozen() != nullptr) VMS_CO_CHECK(co_await write_out_oldest());
+  stored = co_await session_.catalogue().snapshot(id_, name);
+  if (!stored) co_return stored.error();
+  const ClosedView view = view_from(stored->record.view());
+  if (view.parts.empty()) co_return SnapshotTiming();
+  // Left over from an owner that died before it wrote the view out: pages of its own, no root.
+  SnapshotDisk replayed(session_);
+  VMS_CO_CHECK(co_await replayed.open(view));
+  VMS_CO_TRY(auto built, co_await replayed.build_pages(view));
+  log_->force_credit(static_cast<std::int64_t>(built.pages.size()));
+  Address top = built.empty ? Address() : built.unchanged_top;
+  if (!built.pages.empty()) {
+    const auto appended = co_await append_pages(built);
+    if (!appended && appended.error() == Errc::conflict) co_return Errc::busy;  // rolled meanwhile
+    if (!appended) co_return appended.error();
+    top = *appended;
+  }
+  protect_up_to(committed_end_.key, committed_data_end_);
+  const auto protect = [this](meta::pb::DiskRecord& record) { store_cut(record); };
+  VMS_CO_CHECK(co_await record_.change(protect));
+  const SnapshotId id = meta::from_pb<SnapshotId>(stored->record.id());
+  VMS_CO_CHECK(co_await finish_snapshot(name, id, top));
+  co_return SnapshotTiming();
+}
+
+Task<Result<void>> AsyncDisk::own_for_maintenance() {
+  for (;;) {
+    const auto acquired = co_await acquire();
+    if (acquired) co_return success();
+    if (acquired.error() != Errc::disconnected && acquired.error() != Errc::timed_out) {
+      co_return acquired.error();
+    }
+    VMS_CO_CHECK(co_await wait_for_node());
+  }
+}
+
+Task<Result<void>> AsyncDisk::ensure_writing_for_checkpoint() {
+  if (log_->is_writing()) co_return success();
+  co_return co_await ensure_writable();
+}
+
+// ---- resize, rollback ----
+
+Task<Result<void>> AsyncDisk::resize(std::uint64_t bytes) {
+  VMS_CO_TRY(const auto pass, gate_.enter());
+  VMS_CO_CHECK(co_await ensure_writable());
+  const std::uint64_t old_bytes = size_bytes();
+  if (bytes == old_bytes) co_return success();
+  if (bytes < old_bytes) VMS_CO_CHECK(co_await zero(bytes, old_bytes - bytes));
+  LogItem item;
+  item.header.kind = wire::RecordKind::resize;
+  item.header.disk_bytes = bytes;
+  {
+    const Mapping::Lock lock(mapping_.mutex());
+    close_open_batch(false);
+  }
+  VMS_CO_CHECK(co_await log_->wait_committed(enqueue(std::move(item))));
+  VMS_FAULT("disk.resize_committed");
+  size_bytes_ = bytes;
+  const auto set_size = [bytes](meta::pb::DiskRecord& record) { record.set_size_bytes(bytes); };
+  co_return co_await record_.change(set_size);
+}
+
+Task<Result<void>> AsyncDisk::rollback(ClosedView view) {
+  VMS_CO_TRY(const auto pass, gate_.enter());
+  VMS_CO_CHECK(co_await ensure_writable());
+  VMS_CO_CHECK(co_await flush());
+  const auto lock = co_await maintenance_mutex_.lock();
+  // One change of the record does it all (C9): the open key is sealed by it, the next session
+  // starts a new one; sequences go on rising.
+  const KeyId sealed_key = log_->open_key();
+  const KeyLength sealed_length = log_->open_length();
+  const auto sealed = co_await session_.node().seal(sealed_key, record_.epoch(), sealed_length);
+  if (!sealed) co_return sealed.error();
+  protect_up_to(sealed_key, sealed_length.blocks);
+  const auto set_view = [&](meta::pb::DiskRecord& record) {
+    *record.mutable_base() = view_to(view);
+    record.set_size_bytes(view.size_bytes);
+    record.clear_log_from();
+    record.clear_open_key();
+    record.clear_log_end();
+    record.mutable_last_sealed()->set_key(sealed_key.value());
+    *record.mutable_last_sealed_length() = meta::to_pb(sealed_length);
+    record.set_last_sequence(last_assigned_);
+    record.set_state(meta::pb::DiskRecord::released);
+    record.mutable_writer()->set_has_batch_file(false);
+    store_cut(record);
+  };
+  VMS_FAULT("disk.before_rollback");
+  VMS_CO_CHECK(co_await record_.change(set_view));
+  VMS_FAULT("disk.after_rollback");
+  writable_ = false;
+  size_bytes_ = view.size_bytes;
+  if (handle_ != nullptr) {
+    ignore(handle_->remove(), "an empty batch file is harmless");
+    handle_.reset();
+  }
+  session_.unregister_disk(id_);
+  const auto given_back = co_await session_.node().release(id_, record_.epoch());
+  ignore(given_back, "the lease runs out by itself");
+  mode_ = Mode::idle;
+  co_return success();
+}
+
+// ---- private freeing (C8) ----
+
+bool AsyncDisk::may_free(Address address) const noexcept {
+  if (!own_keys_.contains(address.key())) return false;
+  if (!cut_) return true;
+  if (address.key() != cut_->key) return address.key() > cut_->key;
+  return address.block() >= cut_->block;
+}
+
+void AsyncDisk::add_garbage(Address address, std::uint64_t blocks) {
+  if (address.is_unmapped()) return;
+  // A run may reach across the cut: block by block only then.
+  for (std::uint64_t done = 0; done < blocks;) {
+    const Address at = address.plus(done);
+    std::uint64_t count = blocks - done;
+    if (cut_ && at.key() == cut_->key && at.block() < cut_->block) {
+      count = std::min(count, cut_->block.value - at.block().value);
+    }
+    done += count;
+    if (!may_free(at)) continue;
+    garbage_[at.key()].put({Lbn(at.block().value), count, Where::zero, 0});
+    garbage_blocks_ += count;
+  }
+}
+
+Task<void> AsyncDisk::free_garbage(bool all) {
+  while (!garbage_.empty() && (all || garbage_blocks_ >= options_.free_batch_blocks)) {
+    const auto node = garbage_.extract(garbage_.begin());
+    const KeyId key = node.key();
+    std::vector<net::NodeClient::FreeRun> runs;
+    std::uint64_t blocks = 0;
+    node.mapped().visit_all([&](const Extent& extent) {
+      blocks += extent.blocks;
+      // A snapshot may have been cut since this was noted.
+      const auto address = Address::make(key, BlockIndex{extent.lbn.value});
+      if (!address || !may_free(*address)) return;
+      runs.push_back({BlockIndex{extent.lbn.value}, extent.blocks});
+    });
+    garbage_blocks_ -= std::min(garbage_blocks_, blocks);
+    for (std::size_t at = 0; at < runs.size(); at += kFreeRunsPerCall) {
+      const std::size_t count = std::min(kFreeRunsPerCall, runs.size() - at);
+      const auto begin = runs.begin() + static_cast<std::ptrdiff_t>(at);
+      std::vector<net::NodeClient::FreeRun> part(begin, begin + static_cast<std::ptrdiff_t>(count));
+      const auto freed = co_await session_.node().free_blocks(key, record_.epoch(), id_, std::move(part));
+      // What is missed here the next garbage-collection round finds.
+      ignore(freed, "freeing is advice");
+    }
+  }
+  if (garbage_.empty()) garbage_blocks_ = 0;
+}
+
+}  // namespace vmstore::disk

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+// AsyncDisk: reads, extents, and what other sessions ask the holder of a disk (DESIGN 6: C3, R7).
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "disk/async_disk.h"
+#include "disk/snapshot_disk.h"
+#include "wire/vmstore.pb.h"
+
+namespace vmstore::disk {
+namespace {
+
+constexpr std::uint64_t kRemoteReadBytes = limits::kPayloadBytesMax;
+constexpr Duration kHolderAnswer = std::chrono::seconds(15);
+constexpr Duration kAskAgain = std::chrono::milliseconds(100);
+
+void set_id(pb::Id* message, DiskId id) {
+  message->set_high(id.high);
+  message->set_low(id.low);
+}
+
+}  // namespace
+
+bool AsyncDisk::try_read(std::uint64_t offset, MutableBytes into) {
+  if (mode_.load(std::memory_order_acquire) != Mode::owner) return false;
+  return reader_.try_read(offset, into);
+}
+
+Task<Result<void>> AsyncDisk::read(std::uint64_t offset, MutableBytes into) {
+  VMS_CO_TRY(const auto pass, gate_.enter());
+  for (;;) {
+    if (failure_) co_return *failure_;
+    if (mode_.load() == Mode::owner) {
+      const auto outcome = co_await reader_.read(offset, into);
+      const bool lost = !outcome && (outcome.error() == Errc::disconnected ||
+                                     outcome.error() == Errc::timed_out);
+      if (!lost) co_return outcome;
+      VMS_CO_CHECK(co_await wait_for_node());
+      continue;
+    }
+    const auto acquired = co_await acquire();
+    if (acquired) continue;
+    const Error error = acquired.error();
+    if (error == Errc::disconnected || error == Errc::timed_out) {
+      VMS_CO_CHECK(co_await wait_for_node());
+    } else if (error == Errc::busy) {
+      const auto remote = co_await read_through_holder(offset, into);
+      if (remote) co_return success();
+      const bool gone = remote.error() == Errc::not_found || remote.error() == Errc::closing ||
+                        remote.error() == Errc::disconnected || remote.error() == Errc::timed_out;
+      if (!gone) co_return remote.error();
+      if (stopping_.is_set()) co_return Errc::closing;
+      co_await sleep_for(session_.scheduler(), kAskAgain);
+    } else {
+      co_return error;
+    }
+  }
+}
+
+Task<Result<void>> AsyncDisk::read_through_holder(std::uint64_t offset, MutableBytes into) {
+  while (!into.empty()) {
+    const std::size_t count = std::min<std::size_t>(into.size(), kRemoteReadBytes);
+    pb::DiskCallRequest request;
+    set_id(request.mutable_disk(), id_);
+    request.mutable_read()->set_offset(offset);
+    request.mutable_read()->set_bytes(static_cast<std::uint32_t>(count));
+    const TimePoint deadline = session_.scheduler().now() + kHolderAnswer;
+    VMS_CO_TRY(const auto answer, co_await session_.node().call_holder(request, deadline));
+    if (answer.payload.size() != count) co_return Errc::bad_frame;
+    const ByteSpan bytes = answer.payload.bytes();
+    std::copy(bytes.begin(), bytes.end(), into.begin());
+    into = into.subspan(count);
+    offset += count;
+  }
+  co_return success();
+}
+
+Task<Result<std::vector<DiskExtent>>> AsyncDisk::extents(std::uint64_t offset, std::uint64_t bytes,
+                                                         std::size_t count_max) {
+  VMS_CO_TRY(const auto pass, gate_.enter());
+  std::vector<DiskExtent> found;
+  for (;;) {
+    if (failure_) co_return *failure_;
+    if (mode_.load() != Mode::owner) {
+      const auto acquired = co_await acquire();
+      if (acquired) continue;
+      if (acquired.error() != Errc::busy) co_return acquired.error();
+      // Another session holds it: everything may be data. Never a guessed hole (I10).
+      found.push_back({offset, bytes, false});
+      co_return found;
+    }
+    const Lbn first(offset / kBlockBytes);
+    const std::uint64_t blocks = (offset + bytes + kBlockBytes - 1) / kBlockBytes - first.value;
+    auto mapped = co_await reader_.map(first, blocks, count_max);
+    if (!mapped && (mapped.error() == Errc::disconnected || mapped.error() == Errc::timed_out ||
+                    mapped.error() == Errc::punched || mapped.error() == Errc::not_found)) {
+      VMS_CO_CHECK(co_await wait_for_node());
+      continue;
+    }
+    if (!mapped) co_return mapped.error();
+    co_return clip_extents(*mapped, offset, bytes);
+  }
+}
+
+// ---- the other sessions ----
+
+Task<Result<void>> AsyncDisk::ask_for_hand_over() {
+  const TimePoint deadline = session_.scheduler().now() + Duration(limits::kHandOverWait);
+  for (;;) {
+    pb::DiskCallRequest request;
+    set_id(request.mutable_disk(), id_);
+    request.mutable_hand_over()->set_force(false);
+    const auto answer = co_await session_.node().call_holder(request, deadline);
+    if (answer || answer.error() == Errc::not_found) co_return success();
+    if (answer.error() != Errc::busy && answer.error() != Errc::disconnected &&
+        answer.error() != Errc::timed_out) {
+      co_return answer.error();
+    }
+    if (session_.scheduler().now() >= deadline) co_return Errc::busy;
+    if (stopping_.is_set()) co_return Errc::closing;
+    co_await sleep_for(session_.scheduler(), kAskAgain);
+  }
+}
+
+Task<Result<void>> AsyncDisk::hand_over() {
+  const auto quiet_for = session_.scheduler().now().time_since_epoch().count() - last_request_ns_;
+  const bool quiet = requests_open_.load() == 0 && quiet_for >= Duration(limits::kHandOverQuiet).count();
+  if (connected_.load() && !quiet) co_return Errc::busy;
+  const auto lock = co_await token_mutex_.lock();
+  if (mode_.load() != Mode::owner) co_return success();
+  if (connected_.load() && requests_open_.load() != 0) co_return Errc::busy;
+  co_return co_await release_locked();
+}
+
+Task<Result<net::DiskCallAnswer>> AsyncDisk::serve(std::unique_ptr<pb::DiskCallRequest> request) {
+  const auto self = shared_from_this();
+  VMS_CO_TRY(const auto pass, gate_.enter());
+  net::DiskCallAnswer answer;
+  answer.reply = std::make_unique<pb::DiskCallReply>();
+  answer.reply->set_size_bytes(size_bytes());
+  answer.reply->set_has_connection(connected_.load());
+  switch (request->what_case()) {
+    case pb::DiskCallRequest::kRead: {
+      const std::uint64_t offset = request->read().offset();
+      const std::uint64_t bytes = request->read().bytes();
+      if (bytes == 0 || bytes > kRemoteReadBytes) co_return Errc::invalid_argument;
+      if (offset > size_bytes() || bytes > size_bytes() - offset) co_return Errc::invalid_argument;
+      answer.payload = wire::Payload::allocate(bytes);
+      VMS_CO_CHECK(co_await read(offset, answer.payload.writable()));
+      break;
+    }
+    case pb::DiskCallRequest::kSnapshot: {
+      std::string name = request->snapshot().name();
+      const bool written_out = request->snapshot().written_out();
+      const auto timing = written_out ? co_await write_out_snapshot(std::move(name))
+                                      : co_await snapshot(std::move(name));
+      if (!timing) co_return timing.error();
+      answer.reply->set_stall_ns(static_cast<std::uint64_t>(timing->stall.count()));
+      break;
+    }
+    case pb::DiskCallRequest::kHandOver:
+      VMS_CO_CHECK(co_await hand_over());
+      break;
+    case pb::DiskCallRequest::kFlush:
+      VMS_CO_CHECK(co_await flush());
+      break;
+    case pb::DiskCallRequest::kResize:
+      VMS_CO_CHECK(co_await resize(request->resize().bytes()));
+      break;
+    case pb::DiskCallRequest::kInfo: {
+      const Mapping::SharedLock lock(mapping_.mutex());
+      answer.reply->set_overlay_blocks(mapping_.overlay().run_count());
+      break;
+    }
+    case pb::DiskCallRequest::kExtents: {
+      const auto& call = request->extents();
+      if (call.offset() > size_bytes() || call.bytes() > size_bytes() - call.offset()) {
+        co_return Errc::invalid_argument;
+      }
+      const std::size_t count_max = std::min<std::size_t>(call.max(), 4096);
+      VMS_CO_TRY(const auto found, co_await extents(call.offset(), call.bytes(), count_max));
+      for (const DiskExtent& extent : found) {
+        auto* const added = answer.reply->add_extents();
+        added->set_bytes(extent.bytes);
+        added->set_zero(extent.zero);
+      }
+      break;
+    }
+    case pb::DiskCallRequest::WHAT_NOT_SET:
+      co_return Errc::unsupported;
+  }
+  co_return std::move(answer);
+}
+
+}  // namespace vmstore::disk

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "disk/catalogue.h"
+
+#include <utility>
+
+#include "base/limits.h"
+#include "base/log.h"
+#include "meta/records.h"
+#include "meta/schema.h"
+
+namespace vmstore::disk {
+namespace {
+
+constexpr int kLostAnswerRetries = 5;
+constexpr int kCounterRaces = 64;
+
+/// True for errors after which a transaction may or may not have been applied.
+bool outcome_unknown(const Error& error) noexcept {
+  return error == Errc::disconnected || error == Errc::timed_out || error == Errc::unknown;
+}
+
+template <class Record>
+Result<Versioned<Record>> decode_versioned(const meta::Entry& entry) {
+  VMS_TRY(Record record, meta::decode<Record>(entry.value));
+  return Versioned<Record>{std::move(record), entry.mod_revision};
+}
+
+}  // namespace
+
+DiskId disk_id_of(const meta::pb::DiskRecord& record) noexcept {
+  return meta::from_pb<DiskId>(record.id());
+}
+
+ClosedView view_from(const meta::pb::View& view) {
+  ClosedView closed;
+  closed.top = Address::from_raw(view.top_page());
+  closed.size_bytes = view.size_bytes();
+  for (const auto& part : view.parts()) {
+    closed.parts.push_back({meta::from_pb<DiskId>(part.disk()), meta::from_pb(part.from()),
+                            meta::from_pb(part.to())});
+  }
+  return closed;
+}
+
+meta::pb::View view_to(const ClosedView& view) {
+  meta::pb::View message;
+  message.set_top_page(view.top.raw());
+  message.set_size_bytes(view.size_bytes);
+  for (const LogPart& part : view.parts) {
+    auto* const added = message.add_parts();
+    *added->mutable_disk() = meta::to_pb(part.disk);
+    *added->mutable_from() = meta::to_pb(part.from);
+    *added->mutable_to() = meta::to_pb(part.to);
+  }
+  return message;
+}
+
+Task<Result<VersionedDisk>> Catalogue::disk_by_name(std::string name) {
+  VMS_CO_TRY(const auto answer, co_await store_.get(meta::name_key(name)));
+  if (!answer.entry) co_return Errc::not_found;
+  VMS_CO_TRY(const DiskId id, meta::decode_id<DiskId>(answer.entry->value));
+  auto disk = co_await disk_by_id(id);
+  // Renamed or removed between the two reads: the name was given up meanwhile.
+  if (disk && disk->record.name() != name) co_return Errc::not_found;
+  co_return disk;
+}
+
+Task<Result<VersionedDisk>> Catalogue::disk_by_id(DiskId id) {
+  VMS_CO_TRY(const auto answer, co_await store_.get(meta::disk_key(id)));
+  if (!answer.entry) co_return Errc::not_found;
+  co_return decode_versioned<meta::pb::DiskRecord>(*answer.entry);
+}
+
+Task<Result<VersionedSnapshot>> Catalogue::snapshot(DiskId disk, std::string name) {
+  VMS_CO_TRY(const auto answer, co_await store_.get(meta::snap_key(disk, name)));
+  if (!answer.entry) co_return Errc::not_found;
+  co_return decode_versioned<meta::pb::SnapshotRecord>(*answer.entry);
+}
+
+Task<Result<std::vector<meta::Entry>>> Catalogue::range_all(std::string prefix) {
+  std::vector<meta::Entry> all;
+  meta::RangeRequest request;
+  request.prefix = std::move(prefix);
+  for (;;) {
+    VMS_CO_TRY(auto answer, co_await store_.range(request));
+    for (auto& entry : answer.entries) all.push_back(std::move(entry));
+    if (!answer.more || all.empty()) co_return all;
+    request.after = all.back().key;
+    request.revision = answer.revision;  // every page of the listing shows the same moment
+  }
+}
+
+Task<Result<std::vector<VersionedSnapshot>>> Catalogue::snapshots(DiskId disk) {
+  VMS_CO_TRY(const auto entries, co_await range_all(meta::snap_prefix(disk)));
+  std::vector<VersionedSnapshot> found;
+  for (const auto& entry : entries) {
+    VMS_CO_TRY(auto item, decode_versioned<meta::pb::SnapshotRecord>(entry));
+    found.push_back(std::move(item));
+  }
+  co_return found;
+}
+
+Task<Result<std::vector<VersionedDisk>>> Catalogue::all_disks() {
+  VMS_CO_TRY(const auto entries, co_await range_all(std::string(meta::kDiskPrefix)));
+  std::vector<VersionedDisk> found;
+  for (const auto& entry : entries) {
+    VMS_CO_TRY(auto item, decode_versioned<meta::pb::DiskRecord>(entry));
+    found.push_back(std::move(item));
+  }
+  co_return found;
+}
+
+Task<Result<std::vector<VersionedDisk>>> Catalogue::all_trash() {
+  VMS_CO_TRY(const auto entries, co_await range_all(std::string(meta::kTrashPrefix)));
+  std::vector<VersionedDisk> found;
+  for (const auto& entry : entries) {
+    VMS_CO_TRY(auto item, decode_versioned<meta::pb::DiskRecord>(entry));
+    found.push_back(std::move(item));
+  }
+  co_return found;
+}
+
+Task<Result<std::uint64_t>> Catalogue::commit(meta::Txn txn, meta::Op proof) {
+  for (int attempt = 0;; ++attempt) {
+    meta::Txn copy = txn;
+    const auto answer = co_await store_.txn(std::move(copy));
+    if (answer) {
+      if (answer->held) co_return answer->revision;
+      // On a repeated attempt the compare may fail because the first one was applied.
+      if (attempt == 0) co_return Errc::conflict;
+    } else if (!outcome_unknown(answer.error())) {
+      co_return answer.error();
+    }
+    const auto now = co_await store_.get(proof.key);
+    if (now) {
+      const bool applied = proof.put ? now->entry && now->entry->value == *proof.put
+                                     : !now->entry.has_value();
+      if (applied) co_return now->entry ? now->entry->mod_revision : now->revision;
+      if (answer) co_return Errc::conflict;
+    }
+    if (attempt >= kLostAnswerRetries) co_return Errc::unknown;
+  }
+}
+
+Task<Result<void>> Catalogue::update(VersionedDisk& disk, meta::pb::DiskRecord wanted,
+                                     std::vector<meta::Compare> more_compares,
+                                     std::vector<meta::Op> more_ops) {
+  const std::string key = meta::disk_key(disk_id_of(disk.record));
+  meta::Txn txn;
+  txn.compares = std::move(more_compares);
+  txn.compares.push_back(meta::Compare{key, disk.revision});
+  txn.then_ops = std::move(more_ops);
+  const meta::Op put{key, meta::encode(wanted)};
+  txn.then_ops.push_back(put);
+  VMS_CO_TRY(const std::uint64_t revision, co_await commit(std::move(txn), put));
+  disk.record = std::move(wanted);
+  disk.revision = revision;
+  co_return success();
+}
+
+Task<Result<std::uint64_t>> Catalogue::draw_keys(std::uint64_t count) {
+  const std::string key(meta::kKeyCounterKey);
+  for (int attempt = 0; attempt < kCounterRaces; ++attempt) {
+    VMS_CO_TRY(const auto now, co_await store_.get(key));
+    std::uint64_t next = KeyId::kFirst;
+    meta::Compare compare{key, false};
+    if (now.entry) {
+      VMS_CO_TRY(const auto counter, meta::decode<meta::pb::KeyCounter>(now.entry->value));
+      next = counter.next();
+      compare.what = now.entry->mod_revision;
+    }
+    if (next < KeyId::kFirst || next + count > KeyId::kEnd) co_return Errc::no_space;
+    meta::pb::KeyCounter counter;
+    counter.set_next(next + count);
+    meta::Txn txn;
+    txn.compares.push_back(compare);
+    txn.then_ops.push_back(meta::Op{key, meta::encode(counter)});
+    // A lost answer may waste a range; ranges are never given back, so nothing is drawn twice.
+    const auto answer = co_await store_.txn(std::move(txn));
+    if (answer && answer->held) co_return next;
+    if (!answer && !outcome_unknown(answer.error())) co_return answer.error();
+    if (!answer && answer.error() == Errc::disconnected) co_return answer.error();
+  }
+  co_return Errc::busy;
+}
+
+}  // namespace vmstore::disk

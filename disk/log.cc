@@ -1,0 +1,456 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "disk/log.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/fault.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "meta/records.h"
+
+namespace vmstore::disk {
+namespace {
+
+constexpr std::uint64_t kFlightBytesMax = 4 * limits::kMiB;
+constexpr std::size_t kFlightsMax = 64;
+constexpr Duration kTroublePause = std::chrono::milliseconds(100);
+constexpr Duration kAnnounceDelay = std::chrono::seconds(1);
+constexpr std::uint64_t kLogBytesPerBlock = 256;  // header, run and sum of a 4 KiB record, rounded
+
+bool connection_lost(const Error& error) noexcept {
+  return error == Errc::disconnected || error == Errc::timed_out || error == Errc::closing;
+}
+
+}  // namespace
+
+struct Log::Flight {
+  enum class State { queued, sending, done, failed };
+  LogItem item;
+  State state = State::queued;
+  Placement place;
+  std::uint64_t log_bytes = 0;
+  std::vector<std::byte> record;
+  Error error;
+  bool placed = false;
+};
+
+Log::Log(Scheduler& scheduler, net::NodeClient& node, Catalogue& catalogue, OwnedRecord& record)
+    : scheduler_(scheduler),
+      node_(node),
+      catalogue_(catalogue),
+      record_(record),
+      gate_(scheduler),
+      changed_(scheduler),
+      credit_mutex_(scheduler) {}
+
+Log::~Log() = default;
+
+void Log::begin(const LogStart& start) {
+  last_sequence_ = start.last_sequence;
+  committed_ = start.last_sequence.value;
+  last_key_ = start.last_key;
+  last_length_ = start.last_length;
+  root_ = start.root;
+  if (start.open_key) {
+    key_ = *start.open_key;
+    adopt_length_ = start.open_length;
+    length_ = start.open_length;
+    committed_length_ = start.open_length;
+    reserved_ = length_.blocks;
+  }
+}
+
+LogPosition Log::end() const noexcept {
+  if (!key_.is_none()) return {key_, length_.log_bytes, last_sequence_.next()};
+  return {last_key_, last_length_.log_bytes, last_sequence_.next()};
+}
+
+// ---- becoming the writer ----
+
+Task<Result<void>> Log::start_writing(BootId boot, bool has_batch_file) {
+  VMS_CO_TRY(const auto pass, gate_.enter());
+  VMS_ASSERT(!writing_);
+  boot_ = boot;
+  has_batch_file_ = has_batch_file;
+  if (adopt_length_) {
+    VMS_CO_CHECK(co_await adopt_open_key());
+  } else {
+    VMS_CO_CHECK(co_await open_new_key());
+  }
+  writing_ = true;
+  co_return success();
+}
+
+Task<Result<void>> Log::adopt_open_key() {
+  const auto fenced = co_await node_.fence(key_, record_.epoch());
+  if (!fenced) {
+    // The record names this key: its absence is damage, never emptiness (I9).
+    const bool absent = fenced.error() == Errc::not_found;
+    co_return absent ? Error(Errc::unknown) : fenced.error();
+  }
+  if (fenced->sealed || fenced->length != *adopt_length_) {
+    VMS_LOG(error, "log", "key " << key_.hex() << " is not as it was released: "
+                                 << fenced->length.log_bytes << " log bytes instead of "
+                                 << adopt_length_->log_bytes);
+    co_return Errc::unknown;
+  }
+  const auto become_writer = [this](meta::pb::DiskRecord& record) {
+    auto* const writer = record.mutable_writer();
+    writer->set_epoch(record_.epoch().value);
+    *writer->mutable_boot_id() = meta::to_pb(boot_);
+    writer->set_has_batch_file(has_batch_file_);
+    record.mutable_open_key()->set_token(record_.epoch().value);
+  };
+  VMS_CO_CHECK(co_await record_.change(become_writer));
+  adopt_length_.reset();
+  own_keys_.push_back(key_);
+  co_return success();
+}
+
+Task<Result<KeyId>> Log::create_next_key(KeyLength& length) {
+  std::uint64_t first = record_.get().key_range_first();
+  std::uint64_t next = record_.get().key_range_next();
+  for (std::uint64_t tried = 0; tried <= 2 * limits::kKeyRangeSize; ++tried) {
+    if (first == 0 || next >= limits::kKeyRangeSize) {
+      VMS_CO_TRY(first, co_await catalogue_.draw_keys(limits::kKeyRangeSize));
+      next = 0;
+    }
+    const auto key = KeyId::make(first + next);
+    if (!key || !key->is_usable()) co_return Errc::corrupt;
+    ++next;
+    wire::RecordHeader header;
+    header.kind = wire::RecordKind::key_header;
+    header.disk = record_.id();
+    header.key = *key;
+    header.epoch = record_.epoch();
+    header.sequence = Sequence(committed_.load()).next();
+    header.committed = Sequence(committed_.load());
+    header.wall_time = scheduler_.wall_now();
+    header.predecessor = key_.is_none() ? last_key_ : key_;
+    header.predecessor_length = key_.is_none() ? last_length_ : committed_length_;
+    std::vector<std::byte> encoded = wire::encode_record(header);
+    length = KeyLength();
+    length.last_sequence = header.committed;
+    length.log_bytes = encoded.size();
+    const auto created = co_await node_.create_key(*key, record_.id(), record_.epoch(),
+                                                   std::move(encoded), record_.get().copies());
+    // A dead session of this disk may have created it and never named it: never reuse it.
+    if (!created && created.error() == Errc::exists) continue;
+    if (!created) co_return created.error();
+    VMS_FAULT("disk.key_created");
+    const auto remember = [this, first, next](meta::pb::DiskRecord& record) {
+      record.set_key_range_first(first);
+      record.set_key_range_next(static_cast<std::uint32_t>(next));
+    };
+    remember_range_ = remember;
+    co_return *key;
+  }
+  co_return Errc::exists;
+}
+
+Task<Result<void>> Log::open_new_key() {
+  KeyLength length;
+  VMS_CO_TRY(const KeyId key, co_await create_next_key(length));
+  const KeyId old_key = key_;
+  const KeyLength old_length = committed_length_;
+  if (!old_key.is_none()) {
+    const auto sealed = co_await node_.seal(old_key, record_.epoch(), old_length);
+    // The record below seals it for everybody; the node's own flag may come later.
+    if (!sealed && (connection_lost(sealed.error()) || sealed.error() == Errc::stale_token)) {
+      co_return sealed.error();
+    }
+  }
+  const auto name_key = [&](meta::pb::DiskRecord& record) {
+    remember_range_(record);
+    auto* const place = record.mutable_open_key();
+    place->Clear();
+    place->set_key(key.value());
+    place->set_first_sequence(length.last_sequence.next().value);
+    place->set_token(record_.epoch().value);
+    if (!old_key.is_none()) {
+      record.mutable_last_sealed()->set_key(old_key.value());
+      *record.mutable_last_sealed_length() = meta::to_pb(old_length);
+    }
+    if (record.log_from().key() == 0) {
+      const LogPosition from{key, length.log_bytes, length.last_sequence.next()};
+      *record.mutable_log_from() = meta::to_pb(from);
+    }
+    auto* const writer = record.mutable_writer();
+    writer->set_epoch(record_.epoch().value);
+    *writer->mutable_boot_id() = meta::to_pb(boot_);
+    writer->set_has_batch_file(has_batch_file_);
+  };
+  VMS_CO_CHECK(co_await record_.change(name_key));
+  VMS_FAULT("disk.key_named");
+  const std::int64_t old_room = static_cast<std::int64_t>(reserved_.value) -
+                                static_cast<std::int64_t>(length_.blocks.value);
+  key_ = key;
+  length_ = length;
+  committed_length_ = length;
+  last_sequence_ = length.last_sequence;
+  reserved_ = BlockIndex();
+  credit_.fetch_sub(old_room);
+  own_keys_.push_back(key);
+  co_return success();
+}
+
+// ---- appending ----
+
+void Log::append(LogItem item) {
+  auto flight = std::make_shared<Flight>();
+  flight->item = std::move(item);
+  queue_.push_back(std::move(flight));
+  start_pump();
+}
+
+void Log::start_pump() {
+  if (pump_running_ || stopping_ || failure_) return;
+  pump_running_ = true;
+  scheduler_.spawn(pump());
+}
+
+Task<void> Log::pump() {
+  const auto pass = gate_.enter();
+  while (pass && !stopping_ && !failure_) {
+    if (troubled_) {
+      co_await resolve_trouble();
+    } else if (queue_.empty()) {
+      break;
+    } else if (flight_bytes_ >= kFlightBytesMax || flights_.size() >= kFlightsMax ||
+               (must_roll() && !flights_.empty())) {
+      static_cast<void>(co_await changed_.wait_pulse());
+    } else if (must_roll()) {
+      co_await roll_until_done();
+    } else {
+      const auto flight = queue_.front();
+      queue_.pop_front();
+      flights_.push_back(flight);
+      flight_bytes_ += flight->item.blocks.size();
+      launch(flight);
+    }
+  }
+  pump_running_ = false;
+  changed_.pulse();
+}
+
+bool Log::must_roll() const noexcept {
+  return length_.blocks.value * kBlockBytes >= limits::kKeyRollBytes ||
+         length_.log_bytes >= limits::kKeyRollBytes;
+}
+
+void Log::place(Flight& flight) {
+  wire::RecordHeader& header = flight.item.header;
+  flight.place.key = key_;
+  flight.place.sequence = header.sequence;
+  flight.place.log_offset = length_.log_bytes;
+  flight.place.data_offset = length_.blocks;
+  header.disk = record_.id();
+  header.key = key_;
+  header.epoch = record_.epoch();
+  header.committed = Sequence(committed_.load());
+  header.wall_time = scheduler_.wall_now();
+  header.root = root_;
+  header.data_offset = length_.blocks;
+  if (flight.item.on_place) flight.item.on_place(flight.place, flight.item);
+  VMS_ASSERT(header.sequence == last_sequence_.next());
+  flight.record = wire::encode_record(header);
+  flight.log_bytes = flight.record.size();
+  const auto blocks = header.block_count();
+  length_.log_bytes += flight.log_bytes;
+  length_.blocks.value += blocks;
+  length_.last_sequence = header.sequence;
+  last_sequence_ = header.sequence;
+  flight.place.end = {key_, length_.log_bytes, header.sequence.next()};
+  flight.place.data_end = length_.blocks;
+  replay_bytes_ += flight.log_bytes;
+  if (!flight.placed) outstanding_.fetch_sub(static_cast<std::int64_t>(blocks));
+  // A record placed a second time takes room of the new key that nobody had taken before.
+  if (flight.placed) credit_.fetch_sub(static_cast<std::int64_t>(blocks));
+  flight.placed = true;
+}
+
+void Log::launch(const std::shared_ptr<Flight>& flight) {
+  if (flight->state == Flight::State::queued) place(*flight);
+  flight->state = Flight::State::sending;
+  scheduler_.spawn(send(flight));
+}
+
+Task<void> Log::send(std::shared_ptr<Flight> flight) {
+  const auto pass = gate_.enter();
+  if (!pass) co_return;
+  const Placement& place = flight->place;
+  const auto outcome = co_await node_.append(place.key, record_.epoch(), place.sequence,
+                                             place.log_offset, place.data_offset,
+                                             Sequence(committed_.load()), flight->record,
+                                             flight->item.blocks);
+  if (outcome) {
+    flight->state = Flight::State::done;
+  } else {
+    flight->state = Flight::State::failed;
+    flight->error = outcome.error();
+    troubled_ = true;
+  }
+  advance();
+  if (troubled_) start_pump();
+  changed_.pulse();
+}
+
+void Log::advance() {
+  if (failure_) return;
+  while (!flights_.empty() && flights_.front()->state == Flight::State::done) {
+    const auto flight = flights_.front();
+    flights_.pop_front();
+    flight_bytes_ -= flight->item.blocks.size();
+    committed_length_.last_sequence = flight->place.sequence;
+    committed_length_.log_bytes = flight->place.end.log_offset;
+    committed_length_.blocks = flight->place.data_end;
+    if (flight->item.on_commit) flight->item.on_commit(flight->place);
+    committed_ = flight->place.sequence.value;
+  }
+  if (!announcing_ && committed_.load() > announced_.value && !stopping_) {
+    announcing_ = true;
+    scheduler_.spawn(announce_committed());
+  }
+}
+
+Task<void> Log::announce_committed() {
+  const auto pass = gate_.enter();
+  if (pass) {
+    static_cast<void>(co_await changed_.wait_until(scheduler_.now() + kAnnounceDelay));
+    const Sequence newest(committed_.load());
+    if (!stopping_ && !failure_ && newest > announced_) {
+      const auto told = co_await node_.committed(key_, record_.epoch(), newest);
+      if (told) announced_ = newest;
+    }
+  }
+  announcing_ = false;
+}
+
+// ---- trouble ----
+
+bool Log::any_sending() const noexcept {
+  return std::any_of(flights_.begin(), flights_.end(), [](const auto& flight) {
+    return flight->state == Flight::State::sending;
+  });
+}
+
+Task<void> Log::resolve_trouble() {
+  while (any_sending()) static_cast<void>(co_await changed_.wait_pulse());
+  advance();
+  const auto first = std::find_if(flights_.begin(), flights_.end(), [](const auto& flight) {
+    return flight->state == Flight::State::failed;
+  });
+  troubled_ = false;
+  if (first == flights_.end() || failure_ || stopping_) co_return;
+  const Error error = (*first)->error;
+  if (error == Errc::stale_token) {
+    fail(error);
+    co_return;
+  }
+  if (connection_lost(error)) {
+    const auto connected = co_await node_.wait_connected();
+    if (!connected && !connection_lost(connected.error())) {
+      fail(connected.error());
+      co_return;
+    }
+  } else if (error == Errc::no_space || error == Errc::busy) {
+    co_await sleep_for(scheduler_, kTroublePause);  // acknowledged data waits, it never fails
+  } else {
+    VMS_LOG(warning, "log", "append to key " << key_.hex() << " failed: " << to_string(error)
+                                             << "; rolling to a new key");
+    co_await roll_until_done();
+  }
+  if (stopping_ || failure_) co_return;
+  // Copy: a flight that fails at once changes the deque's states, never its members.
+  const auto again = flights_;
+  for (const auto& flight : again) {
+    if (flight->state != Flight::State::done) launch(flight);
+  }
+}
+
+Task<void> Log::roll_until_done() {
+  while (!stopping_ && !failure_) {
+    const auto rolled = co_await open_new_key();
+    if (rolled) {
+      // What was placed in the old key and not committed is placed again, same sequences.
+      for (const auto& flight : flights_) flight->state = Flight::State::queued;
+      co_return;
+    }
+    if (rolled.error() == Errc::stale_token || rolled.error() == Errc::conflict) {
+      fail(Errc::stale_token);
+    } else if (connection_lost(rolled.error())) {
+      static_cast<void>(co_await node_.wait_connected());
+    }
+    if (!failure_) co_await sleep_for(scheduler_, kTroublePause);
+  }
+}
+
+void Log::fail(const Error& error) {
+  if (failure_) return;
+  failure_ = error;
+  VMS_LOG(warning, "log", "disk " << record_.id().hex() << ": writing ended: " << to_string(error));
+  changed_.pulse();
+}
+
+Task<Result<void>> Log::wait_committed(Sequence sequence) {
+  VMS_CO_TRY(const auto pass, gate_.enter());
+  while (Sequence(committed_.load()) < sequence) {
+    if (failure_) co_return *failure_;
+    if (stopping_) co_return Errc::closing;
+    static_cast<void>(co_await changed_.wait_pulse());
+  }
+  co_return success();
+}
+
+// ---- credit ----
+
+bool Log::take_credit(std::int64_t blocks) noexcept {
+  std::int64_t have = credit_.load();
+  do {
+    if (have < blocks) return false;
+  } while (!credit_.compare_exchange_weak(have, have - blocks));
+  outstanding_.fetch_add(blocks);
+  return true;
+}
+
+void Log::force_credit(std::int64_t blocks) noexcept {
+  credit_.fetch_sub(blocks);
+  outstanding_.fetch_add(blocks);
+}
+
+void Log::give_credit(std::int64_t blocks) noexcept {
+  outstanding_.fetch_sub(blocks);
+  credit_.fetch_add(blocks);
+}
+
+Task<Result<void>> Log::refill_credit(std::int64_t blocks_wanted) {
+  VMS_CO_TRY(const auto pass, gate_.enter());
+  const auto lock = co_await credit_mutex_.lock();
+  const std::int64_t have = credit_.load();
+  if (have >= blocks_wanted || !writing_) co_return success();
+  if (failure_) co_return *failure_;
+  const KeyId key = key_;
+  const auto more = static_cast<std::uint64_t>(blocks_wanted - have);
+  const BlockIndex data{std::min(reserved_.value + more, BlockIndex::kEnd - 1)};
+  const std::uint64_t log_bytes =
+      length_.log_bytes + static_cast<std::uint64_t>(blocks_wanted) * kLogBytesPerBlock;
+  const auto granted = co_await node_.reserve(key, record_.epoch(), data, log_bytes);
+  if (!granted) co_return granted.error();
+  if (key != key_) co_return success();  // rolled meanwhile: the next attempt asks for the new key
+  if (granted->blocks.value > reserved_.value) {
+    credit_.fetch_add(static_cast<std::int64_t>(granted->blocks.value - reserved_.value));
+    reserved_ = granted->blocks;
+  }
+  co_return success();
+}
+
+void Log::stop() noexcept {
+  stopping_ = true;
+  gate_.shut();
+  changed_.set();
+}
+
+Task<void> Log::wait_stopped() { co_await gate_.close(); }
+
+}  // namespace vmstore::disk

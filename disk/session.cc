@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "disk/session.h"
+
+#include <utility>
+#include <vector>
+
+#include "base/limits.h"
+#include "base/log.h"
+#include "wire/vmstore.pb.h"
+
+namespace vmstore::disk {
+namespace {
+
+constexpr Duration kRenewEvery = std::chrono::milliseconds(1500);
+
+std::uint64_t or_default(std::uint64_t value, std::uint64_t fallback) noexcept {
+  return value == 0 ? fallback : value;
+}
+
+}  // namespace
+
+Session::Session(Scheduler& scheduler, net::NodeClient& node, BatchHome& batches,
+                 SessionOptions options)
+    : scheduler_(scheduler),
+      node_(node),
+      batches_(batches),
+      options_(options),
+      catalogue_(node.meta()),
+      page_cache_(or_default(options.page_cache_bytes, limits::kPageCacheBytes)),
+      block_cache_(or_default(options.block_cache_bytes, limits::kBlockCacheBytes)),
+      blocks_(scheduler, node, page_cache_, block_cache_),
+      random_(options.seed),
+      gate_(scheduler),
+      stopping_(scheduler) {}
+
+Session::~Session() = default;
+
+Task<Result<void>> Session::start(std::optional<TimePoint> deadline) {
+  node_.set_disk_call_handler(
+      [this](DiskId id, std::unique_ptr<pb::DiskCallRequest> call) {
+        return on_call(id, std::move(call));
+      });
+  VMS_CO_TRY(const auto info, co_await node_.wait_connected(deadline));
+  store_ = info.store;
+  seen_sessions_ = node_.session_count();
+  scheduler_.spawn(keep_leases());
+  co_return success();
+}
+
+Task<void> Session::stop() {
+  stopping_.set();
+  co_await gate_.close();
+  node_.set_disk_call_handler({});
+}
+
+void Session::register_disk(DiskId id, HeldDisk* disk) { held_[id] = disk; }
+void Session::unregister_disk(DiskId id) { held_.erase(id); }
+
+Task<void> Session::keep_leases() {
+  const auto pass = gate_.enter();
+  while (pass && !stopping_.is_set()) {
+    static_cast<void>(co_await stopping_.wait_until(scheduler_.now() + kRenewEvery));
+    if (stopping_.is_set()) break;
+    if (node_.session_count() != seen_sessions_) {
+      seen_sessions_ = node_.session_count();
+      blocks_.forget_files();
+    }
+    std::vector<std::pair<DiskId, Epoch>> held;
+    for (const auto& [id, disk] : held_) held.emplace_back(id, disk->held_epoch());
+    for (const auto& [id, epoch] : held) {
+      const auto renewed = co_await node_.hold(id, epoch);
+      // A lease only says when a takeover may begin; safety is the fence (DESIGN 6).
+      ignore(renewed, "the next renewal or the fence decides");
+    }
+  }
+}
+
+Task<Result<net::DiskCallAnswer>> Session::on_call(DiskId id,
+                                                   std::unique_ptr<pb::DiskCallRequest> call) {
+  const auto pass = gate_.enter();
+  if (!pass) co_return Errc::closing;
+  const auto found = held_.find(id);
+  if (found == held_.end()) co_return Errc::not_found;
+  co_return co_await found->second->serve(std::move(call));
+}
+
+}  // namespace vmstore::disk

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// SnapshotDisk: a snapshot, read directly: many readers share a snapshot, no token (DESIGN 6).
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "disk/disk.h"
+#include "disk/session.h"
+#include "disk/view_reader.h"
+
+namespace vmstore::disk {
+
+/// THREADS: try_read from any; the rest on the scheduler's.
+class SnapshotDisk {
+ public:
+  explicit SnapshotDisk(Session& session)
+      : session_(session), reader_(mapping_, session.blocks(), nullptr) {}
+
+  /// Replays what of the view is not in pages yet.
+  [[nodiscard]] Task<Result<void>> open(ClosedView view);
+  /// The pages that would hold all of the view.
+  [[nodiscard]] Task<Result<snapshot::Checkpoint>> build_pages(ClosedView view);
+  [[nodiscard]] std::uint64_t size_bytes() const noexcept { return size_bytes_; }
+  [[nodiscard]] bool try_read(std::uint64_t offset, MutableBytes into) {
+    return reader_.try_read(offset, into);
+  }
+  [[nodiscard]] Task<Result<void>> read(std::uint64_t offset, MutableBytes into);
+  [[nodiscard]] Task<Result<std::vector<DiskExtent>>> extents(std::uint64_t offset,
+                                                              std::uint64_t bytes,
+                                                              std::size_t count_max);
+
+ private:
+  Session& session_;
+  Mapping mapping_;
+  ViewReader reader_;
+  std::uint64_t size_bytes_ = 0;
+};
+
+/// Extents of blocks as byte ranges, clipped to [offset, offset+bytes).
+[[nodiscard]] std::vector<DiskExtent> clip_extents(const std::vector<snapshot::Extent>& mapped,
+                                                   std::uint64_t offset, std::uint64_t bytes);
+
+}  // namespace vmstore::disk
