@@ -33,16 +33,50 @@ std::uint64_t block_sum(ByteSpan block) noexcept {
   return sum == 0 ? 1 : sum;
 }
 
-Sha256 sha256(ByteSpan bytes) {
+namespace {
+
+const EVP_MD* sha256_algorithm() {
   static const EVP_MD* const algorithm = EVP_MD_fetch(nullptr, "SHA256", nullptr);
+  return algorithm;
+}
+
+}  // namespace
+
+Sha256 sha256(ByteSpan bytes) {
   Sha256 digest{};
   unsigned int length = 0;
   const int done = EVP_Digest(bytes.data(),
                               bytes.size(),
                               reinterpret_cast<unsigned char*>(digest.data()),
                               &length,
-                              algorithm,
+                              sha256_algorithm(),
                               nullptr);
+  VMS_ASSERT(done == 1 && length == digest.size());
+  return digest;
+}
+
+struct Sha256Stream::State {
+  EVP_MD_CTX* context = EVP_MD_CTX_new();
+};
+
+Sha256Stream::Sha256Stream() : state_(std::make_unique<State>()) {
+  VMS_ASSERT(state_->context != nullptr);
+  const int done = EVP_DigestInit_ex2(state_->context, sha256_algorithm(), nullptr);
+  VMS_ASSERT(done == 1);
+}
+
+Sha256Stream::~Sha256Stream() { EVP_MD_CTX_free(state_->context); }
+
+void Sha256Stream::update(ByteSpan bytes) {
+  const int done = EVP_DigestUpdate(state_->context, bytes.data(), bytes.size());
+  VMS_ASSERT(done == 1);
+}
+
+Sha256 Sha256Stream::finish() {
+  Sha256 digest{};
+  unsigned int length = 0;
+  const int done = EVP_DigestFinal_ex(
+      state_->context, reinterpret_cast<unsigned char*>(digest.data()), &length);
   VMS_ASSERT(done == 1 && length == digest.size());
   return digest;
 }

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 
 #include "base/bytes.h"
 
@@ -22,6 +23,22 @@ namespace vmstore {
 using Sha256 = std::array<std::byte, 32>;
 /// SHA-256 of the bytes. THREADS: any.
 [[nodiscard]] Sha256 sha256(ByteSpan bytes);
+
+/// SHA-256 of bytes that come in pieces. THREADS: one at a time.
+class Sha256Stream {
+ public:
+  Sha256Stream();
+  ~Sha256Stream();
+  Sha256Stream(const Sha256Stream&) = delete;
+  Sha256Stream& operator=(const Sha256Stream&) = delete;
+  void update(ByteSpan bytes);
+  /// Of everything so far. REQUIRES: called once, last.
+  [[nodiscard]] Sha256 finish();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
 
 /// True if every byte is zero. THREADS: any.
 [[nodiscard]] bool is_all_zero(ByteSpan bytes) noexcept;

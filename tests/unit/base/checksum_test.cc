@@ -95,7 +95,6 @@ TEST(Random, TheSystemGivesDifferentSeeds) {
   EXPECT_NE(system_seed(), system_seed());
 }
 
-}  // namespace
 TEST(Sha256Stream, PiecesGiveTheDigestOfTheWhole) {
   std::vector<std::byte> bytes(10000);
   for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(i * 7);
@@ -108,4 +107,5 @@ TEST(Sha256Stream, PiecesGiveTheDigestOfTheWhole) {
   EXPECT_EQ(stream.finish(), sha256(bytes));
 }
 
+}  // namespace
 }  // namespace vmstore
