@@ -142,6 +142,7 @@ Result<int> PosixFiles::open_below(std::string_view path, int flags) const {
 }
 
 Result<std::unique_ptr<File>> PosixFiles::open(std::string_view path, const OpenOptions& options) {
+  if (path.empty()) return Errc::invalid_argument;
   // O_NONBLOCK: opening a pipe that somebody put in place of a file must not hang.
   int flags = (options.write ? O_RDWR : O_RDONLY) | O_NONBLOCK;
   if (options.create) flags |= O_CREAT;
