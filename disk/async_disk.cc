@@ -102,12 +102,15 @@ Task<Result<void>> AsyncDisk::acquire_locked() {
     const auto announced = co_await session_.node().hold(id_, next);
     if (!announced) co_return announced.error();
     const auto taken = co_await record_.take_token(state);
-    if (!taken && taken.error() == Errc::conflict) continue;
     if (!taken) {
       const auto given_back = co_await session_.node().release(id_, next);
       ignore(given_back, "the lease runs out by itself");
+      if (taken.error() == Errc::conflict) continue;
       co_return taken.error();
     }
+    // A loser of the race may have announced itself over us and gone again.
+    const auto kept = co_await session_.node().hold(id_, next);
+    ignore(kept, "the renewal comes soon");
     VMS_FAULT("disk.token_taken");
     session_.register_disk(id_, this);
     const auto recovered = co_await recover(clean, prior);

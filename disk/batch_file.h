@@ -107,7 +107,7 @@ struct RecoveredBatch {
 };
 
 enum class BatchFileCondition : std::uint8_t {
-  blank,       // never written to: nothing was ever acknowledged from it
+  blank,       // no header: new, or its maker died while making it; nothing acknowledged is in it
   other_boot,  // of an earlier boot of this host: void
   live,
 };
@@ -136,8 +136,9 @@ class BatchFile {
   /// Called after every single store to the memory; for tests.
   using StoreHook = void (*)(void* context);
 
-  /// Makes a new, empty batch file. REQUIRES: `memory` is kBatchFileBytes long, aligned to 4 KiB,
-  /// and allocated (a hole in a full tmpfs would be SIGBUS). What it held is lost.
+  /// Makes a new, empty batch file. What it held is lost. A live file of the same identity stays
+  /// live all the time, so that a death in here never leaves a blank one. REQUIRES: `memory` is
+  /// kBatchFileBytes long, aligned to 4 KiB, and allocated (a hole in a full tmpfs would be SIGBUS).
   [[nodiscard]] static BatchFile create(MutableBytes memory,
                                         const BatchFileIdentity& identity,
                                         const BatchFileState& state);
@@ -156,8 +157,9 @@ class BatchFile {
   /// the last sequence in the recovered log. If it dies half-way, the next one appends the rest
   /// again, whatever sequences this one has used (R2).
   void begin_takeover(Epoch keep, Epoch next, Sequence recovered);
-  /// All batches of the takeover are committed and released. REQUIRES: empty().
+  /// Everything that was in the file at begin_takeover() is released. REQUIRES: that it is.
   void end_takeover();
+  [[nodiscard]] bool takeover_is_done() const noexcept { return released_ >= takeover_end_; }
   void set_guest(const GuestProcess& guest);
 
   // ---- writing ----
@@ -176,7 +178,7 @@ class BatchFile {
   /// are allocated, filled and unpublished; no close among them.
   void publish(std::span<const BatchEntry> entries);
   /// The open batch gets `sequence`; returns the entry count to release when it is committed.
-  /// REQUIRES: above every earlier sequence of this file.
+  /// REQUIRES: above every earlier sequence of this session (and of the file, without a takeover).
   [[nodiscard]] std::uint64_t close_batch(Sequence sequence, bool flush_mark);
 
   // ---- giving back ----
@@ -208,13 +210,17 @@ class BatchFile {
   static constexpr std::uint64_t kAllocated = kFree - 1;
 
   explicit BatchFile(MutableBytes memory);
+  void take_over_counts() noexcept;
+  void take_over_slots(const BatchFileContent& content);
   void store_word(std::size_t offset, std::uint64_t value) noexcept;
-  void store_entry(std::uint64_t position, const BatchEntry& entry) noexcept;
-  void publish_count() noexcept;
+  void publish_word(std::size_t offset, std::uint64_t value) noexcept;
+  void store_header(const BatchFileIdentity& identity) noexcept;
   void store_state(const BatchFileState& state) noexcept;
-  void mark_free(std::uint32_t slot) noexcept;
-  [[nodiscard]] std::uint32_t next_free(std::uint32_t from) const noexcept;
-  [[nodiscard]] std::uint32_t next_used(std::uint32_t from) const noexcept;
+  void store_entry(std::uint64_t position, const BatchEntry& entry) noexcept;
+  [[nodiscard]] BatchEntry entry_at(std::uint64_t position) const noexcept;
+  /// First slot at or after `from` that is free (or not), or kBatchSlots.
+  [[nodiscard]] std::uint32_t next_slot(std::uint32_t from, bool is_free) const noexcept;
+  void set_free(std::uint32_t slot, bool is_free) noexcept;
 
   MutableBytes memory_;
   StoreHook hook_ = nullptr;
@@ -223,7 +229,8 @@ class BatchFile {
   std::uint64_t state_number_ = 0;
   std::uint64_t published_ = 0;
   std::uint64_t released_ = 0;
-  std::uint64_t open_begin_ = 0;  // entry number at which the open batch begins
+  std::uint64_t open_begin_ = 0;    // entry number at which the open batch begins
+  std::uint64_t takeover_end_ = 0;  // entries below were there at begin_takeover()
   Sequence last_sequence_;
   std::vector<std::uint64_t> users_;      // per slot: kFree, kAllocated or its entry's number
   std::vector<std::uint64_t> free_bits_;  // 1 = free

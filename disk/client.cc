@@ -5,17 +5,20 @@
 // the session's thread, waits on a semaphore there, and returns (a hop costs 3-8 us, DESIGN 11).
 #include <unistd.h>
 
-#include <atomic>
-#include <semaphore>
+#include <algorithm>
 #include <utility>
+#include <vector>
 
-#include "base/log.h"
+#include "base/limits.h"
+#include "base/random.h"
+#include "base/units.h"
 #include "disk/admin.h"
 #include "disk/async_disk.h"
 #include "disk/batch_file_folder.h"
 #include "disk/disk.h"
 #include "disk/snapshot_disk.h"
 #include "net/asio_transport.h"
+#include "net/block_on.h"
 #include "net/io_thread.h"
 #include "wire/vmstore.pb.h"
 
@@ -59,7 +62,8 @@ struct Core {
   Admin admin;
 
   Core(const ClientConfig& config, BootId boot)
-      : dialer(thread),
+      : thread("vmstore-disk"),
+        dialer(thread),
         node(thread, dialer, client_options(config, boot)),
         batches(config.run_folder),
         session(thread, node, batches, session_options(boot)),
@@ -82,20 +86,8 @@ struct Core {
 
   /// Runs a task on the session's thread and waits for its result. THREADS: any but the session's.
   template <class T>
-  [[nodiscard]] T run(std::function<Task<T>()> make) {
-    std::optional<T> result;
-    std::binary_semaphore done(0);
-    thread.post([&] { thread.spawn(deliver(make, result, done)); });
-    done.acquire();
-    return std::move(*result);
-  }
-
- private:
-  template <class T>
-  static Task<void> deliver(const std::function<Task<T>()>& make, std::optional<T>& result,
-                            std::binary_semaphore& done) {
-    result.emplace(co_await make());
-    done.release();
+  [[nodiscard]] T run(Task<T> task) {
+    return net::block_on(thread, std::move(task));
   }
 };
 
@@ -111,13 +103,13 @@ class OpenDisk final : public BlockingDisk {
     VMS_CHECK(check_range(offset, into.size()));
     const Request request(*disk_);
     if (into.empty() || disk_->try_read(offset, into)) return success();
-    return core_.run<Result<void>>([&] { return disk_->read(offset, into); });
+    return core_.run(disk_->read(offset, into));
   }
   Result<void> write(std::uint64_t offset, ByteSpan bytes, bool fua) override {
     VMS_CHECK(check_write(offset, bytes.size()));
     const Request request(*disk_);
     if (!disk_->try_write(offset, bytes)) {
-      VMS_CHECK(core_.run<Result<void>>([&] { return disk_->write(offset, bytes); }));
+      VMS_CHECK(core_.run(disk_->write(offset, bytes)));
     }
     return fua ? flush_now() : success();
   }
@@ -126,7 +118,7 @@ class OpenDisk final : public BlockingDisk {
     if (bytes == 0) return success();
     const Request request(*disk_);
     if (!disk_->try_zero(offset, bytes)) {
-      VMS_CHECK(core_.run<Result<void>>([&] { return disk_->zero(offset, bytes); }));
+      VMS_CHECK(core_.run(disk_->zero(offset, bytes)));
     }
     return fua ? flush_now() : success();
   }
@@ -142,8 +134,7 @@ class OpenDisk final : public BlockingDisk {
     VMS_CHECK(check_range(offset, bytes));
     if (bytes == 0) return std::vector<DiskExtent>();
     const Request request(*disk_);
-    return core_.run<Result<std::vector<DiskExtent>>>(
-        [&] { return disk_->extents(offset, bytes, count_max); });
+    return core_.run(disk_->extents(offset, bytes, count_max));
   }
   Result<void> prefetch(std::uint64_t offset, std::uint64_t bytes) override {
     VMS_CHECK(check_range(offset, bytes));
@@ -155,7 +146,7 @@ class OpenDisk final : public BlockingDisk {
     return success();
   }
   Result<void> close() override {
-    return core_.run<Result<void>>([&] { return disk_->release(); });
+    return core_.run(disk_->release());
   }
 
  private:
@@ -172,7 +163,7 @@ class OpenDisk final : public BlockingDisk {
   };
   Result<void> flush_now() {
     if (disk_->try_flush()) return success();
-    return core_.run<Result<void>>([&] { return disk_->flush(); });
+    return core_.run(disk_->flush());
   }
   [[nodiscard]] Result<void> check_range(std::uint64_t offset, std::uint64_t bytes) const {
     if (offset > info_.size_bytes || bytes > info_.size_bytes - offset) {
@@ -199,7 +190,7 @@ class OpenSnapshot final : public BlockingDisk {
   Result<void> read(std::uint64_t offset, MutableBytes into) override {
     VMS_CHECK(check_range(offset, into.size()));
     if (into.empty() || disk_->try_read(offset, into)) return success();
-    return core_.run<Result<void>>([&] { return disk_->read(offset, into); });
+    return core_.run(disk_->read(offset, into));
   }
   Result<void> write(std::uint64_t /*offset*/, ByteSpan /*bytes*/, bool /*fua*/) override {
     return Errc::read_only;
@@ -215,8 +206,7 @@ class OpenSnapshot final : public BlockingDisk {
                                           std::size_t count_max) override {
     VMS_CHECK(check_range(offset, bytes));
     if (bytes == 0) return std::vector<DiskExtent>();
-    return core_.run<Result<std::vector<DiskExtent>>>(
-        [&] { return disk_->extents(offset, bytes, count_max); });
+    return core_.run(disk_->extents(offset, bytes, count_max));
   }
   Result<void> prefetch(std::uint64_t offset, std::uint64_t bytes) override {
     return check_range(offset, bytes);
@@ -242,91 +232,85 @@ class RealClient final : public Client {
   RealClient(const RealClient&) = delete;
   RealClient& operator=(const RealClient&) = delete;
   ~RealClient() override {
-    const Result<void> stopped = core_->run<Result<void>>([this] { return shut_down(); });
+    const Result<void> stopped = core_->run(shut_down());
     ignore(stopped, "nothing left to tell");
     core_->thread.stop();
   }
 
   Result<void> start() {
-    return core_->run<Result<void>>([this] { return begin(); });
+    return core_->run(begin());
   }
 
   Result<std::unique_ptr<BlockingDisk>> open(const DiskOpenOptions& options) override {
-    return core_->run<Result<std::unique_ptr<BlockingDisk>>>([&] { return open_task(options); });
+    return core_->run(open_task(options));
   }
   Result<DiskSummary> create(const std::string& name, std::uint64_t bytes,
                              std::uint32_t copies) override {
-    return core_->run<Result<DiskSummary>>([&] { return core_->admin.create(name, bytes, copies); });
+    return core_->run(core_->admin.create(name, bytes, copies));
   }
   Result<std::vector<DiskSummary>> list() override {
-    return core_->run<Result<std::vector<DiskSummary>>>([&] { return core_->admin.list(); });
+    return core_->run(core_->admin.list());
   }
   Result<DiskSummary> details(const std::string& name) override {
-    return core_->run<Result<DiskSummary>>([&] { return core_->admin.details(name); });
+    return core_->run(core_->admin.details(name));
   }
   Result<std::vector<SnapshotSummary>> snapshots(const std::string& name) override {
-    return core_->run<Result<std::vector<SnapshotSummary>>>(
-        [&] { return core_->admin.snapshots(name); });
+    return core_->run(core_->admin.snapshots(name));
   }
   Result<SnapshotTiming> snapshot(const std::string& name, const std::string& snap) override {
-    return core_->run<Result<SnapshotTiming>>([&] { return core_->admin.snapshot(name, snap); });
+    return core_->run(core_->admin.snapshot(name, snap));
   }
   Result<void> remove_snapshot(const std::string& name, const std::string& snap) override {
-    return run([&] { return core_->admin.remove_snapshot(name, snap); });
+    return core_->run(core_->admin.remove_snapshot(name, snap));
   }
   Result<void> rollback(const std::string& name, const std::string& snap, bool force) override {
-    return run([&] { return core_->admin.rollback(name, snap, force); });
+    return core_->run(core_->admin.rollback(name, snap, force));
   }
   Result<void> clone(const std::string& source, const std::vector<std::string>& names) override {
-    return run([&] { return core_->admin.clone(source, names); });
+    return core_->run(core_->admin.clone(source, names));
   }
   Result<void> resize(const std::string& name, std::uint64_t bytes, bool allow_shrink,
                       bool force) override {
-    return run([&] { return core_->admin.resize(name, bytes, allow_shrink, force); });
+    return core_->run(core_->admin.resize(name, bytes, allow_shrink, force));
   }
   Result<void> rename(const std::string& from, const std::string& to) override {
-    return run([&] { return core_->admin.rename(from, to); });
+    return core_->run(core_->admin.rename(from, to));
   }
   Result<void> remove(const std::string& name, bool now, bool force) override {
-    return run([&] { return core_->admin.remove(name, now, force); });
+    return core_->run(core_->admin.remove(name, now, force));
   }
   Result<std::vector<TrashSummary>> trash() override {
-    return core_->run<Result<std::vector<TrashSummary>>>([&] { return core_->admin.trash(); });
+    return core_->run(core_->admin.trash());
   }
   Result<void> restore(const std::string& name, const std::string& as) override {
-    return run([&] { return core_->admin.restore(name, as); });
+    return core_->run(core_->admin.restore(name, as));
   }
   Result<void> purge(const std::string& name) override {
-    return run([&] { return core_->admin.purge(name); });
+    return core_->run(core_->admin.purge(name));
   }
   Result<VerifyReport> verify(const std::string& name) override {
-    return core_->run<Result<VerifyReport>>([&] { return core_->admin.verify(name); });
+    return core_->run(core_->admin.verify(name));
   }
   Result<void> break_owner(const std::string& name) override {
-    return run([&] { return core_->admin.break_owner(name); });
+    return core_->run(core_->admin.break_owner(name));
   }
   Result<std::uint64_t> discard_batch_file(const std::string& name) override {
-    return core_->run<Result<std::uint64_t>>(
-        [&] { return core_->admin.discard_batch_file(name); });
+    return core_->run(core_->admin.discard_batch_file(name));
   }
   Result<NodeStatus> node_status() override {
-    return core_->run<Result<NodeStatus>>([&] { return core_->admin.node_status(); });
+    return core_->run(core_->admin.node_status());
   }
   Result<GcReport> collect_garbage(bool dry_run) override {
-    return core_->run<Result<GcReport>>([&] { return core_->admin.collect_garbage(dry_run); });
+    return core_->run(core_->admin.collect_garbage(dry_run));
   }
   Result<std::uint64_t> export_catalogue(const CataloguePage& page) override {
-    return core_->run<Result<std::uint64_t>>([&] { return core_->admin.export_catalogue(page); });
+    return core_->run(core_->admin.export_catalogue(page));
   }
   Result<void> import_catalogue(const std::vector<CatalogueEntry>& entries) override {
-    return run([&] { return core_->admin.import_catalogue(entries); });
+    return core_->run(core_->admin.import_catalogue(entries));
   }
 
  private:
-  template <class F>
-  [[nodiscard]] Result<void> run(F make) {
-    return core_->run<Result<void>>(std::function<Task<Result<void>>()>(make));
-  }
   [[nodiscard]] Task<Result<void>> begin() {
     core_->node.start();
     co_return co_await core_->session.start(core_->thread.now() + Duration(timeout_));
