@@ -198,6 +198,8 @@ Task<Result<void>> AsyncDisk::recover(bool clean, meta::pb::Writer prior) {
   co_await drop_log();
   auto log = std::make_unique<Log>(session_.scheduler(), session_.node(), session_.catalogue(), record_);
   log->begin(start);
+  // A fenced owner takes no more writes, not even into its batch file (I3).
+  log->set_on_failure([this](const Error& error) { become_failed(error); });
   size_bytes_ = state.disk_bytes;
   committed_end_ = end;
   committed_data_end_ = start.open_key ? open_length.blocks : start.last_length.blocks;

@@ -13,12 +13,13 @@
 //            4 free what was superseded; acknowledge
 //     Before 3 the scan stops below the new entries: the write never happened, and it was not
 //     acknowledged. From 3 on data and entries are complete. An entry of position p overwrites the
-//     one of p - 16384, which is released: can_publish() sees to that. In 1 no byte that a scan could
-//     return changes: a slot is free only when no published entry names it, or every such entry is
-//     superseded by a later one of the same batch (and the scan returns only the latest), or it is
-//     below `released`. This is C1_killed_inside_rewrite: the earlier content of a block stays in its
-//     slot until the store that supersedes it. For the same reason a slot of a closed batch is not
-//     freed when a later batch writes the block again: the closed batch is a record of its own.
+//     one of p - 16384, which is released: can_publish() sees to that. In 1 no byte that a scan
+//     could return changes: a slot is free only when no published entry names it, or every such
+//     entry is superseded by a later one of the same batch (and the scan returns only the latest),
+//     or it is below `released`. This is C1_killed_inside_rewrite: the earlier content of a block
+//     stays in its slot until the store that supersedes it. For the same reason a slot of a closed
+//     batch is not freed when a later batch writes the block again: the closed batch is a record of
+//     its own.
 //   close:   the same with one entry.
 //   release: 1 the records are committed (the owner)
 //            2 store `released`                                    [one store]
@@ -282,7 +283,9 @@ MutableBytes BatchFile::slot(std::uint32_t number) noexcept {
   return memory_.subspan(batch_format::slot_place(number), kBlockBytes);
 }
 
-ByteSpan BatchFile::slot(std::uint32_t number) const noexcept { return slots({number, 1}); }
+ByteSpan BatchFile::slot(std::uint32_t number) const noexcept {
+  return slots({number, 1});
+}
 
 ByteSpan BatchFile::slots(SlotRun run) const noexcept {
   VMS_ASSERT(run.first < kBatchSlots && run.count <= kBatchSlots - run.first);

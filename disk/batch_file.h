@@ -138,7 +138,8 @@ class BatchFile {
 
   /// Makes a new, empty batch file. What it held is lost. A live file of the same identity stays
   /// live all the time, so that a death in here never leaves a blank one. REQUIRES: `memory` is
-  /// kBatchFileBytes long, aligned to 4 KiB, and allocated (a hole in a full tmpfs would be SIGBUS).
+  /// kBatchFileBytes long, aligned to 4 KiB, and allocated (a hole in a full tmpfs would be
+  /// SIGBUS).
   [[nodiscard]] static BatchFile create(MutableBytes memory,
                                         const BatchFileIdentity& identity,
                                         const BatchFileState& state);

@@ -27,11 +27,12 @@ class MappedBatchFile {
   ~MappedBatchFile();
 
   /// True when no byte was ever stored in it: there is nothing to recover.
-  [[nodiscard]] bool is_new() const noexcept { return !allocated_; }
+  [[nodiscard]] bool is_new() const noexcept { return bytes_ == 0; }
   /// Takes the space of the whole file, at the first write. `no_space` when tmpfs is full: then the
-  /// session acknowledges a write only when it is committed.
+  /// session acknowledges a write only when it is committed. REQUIRES: is_new().
   [[nodiscard]] Result<void> allocate();
-  /// The 8 MiB. REQUIRES: !is_new(), or allocate() succeeded.
+  /// The 8 MiB (a file left with another size is mapped as it is, to be refused by the scan).
+  /// REQUIRES: !is_new(), or allocate() succeeded.
   [[nodiscard]] MutableBytes memory() const noexcept;
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   /// Removes the file: everything in it is committed, or the disk is gone.
@@ -51,7 +52,7 @@ class MappedBatchFile {
   int folder_fd_;
   int fd_ = -1;
   std::byte* memory_ = nullptr;
-  bool allocated_ = false;
+  std::size_t bytes_ = 0;  // of the file; 0: new
   std::string name_;
   std::string path_;
 };

@@ -6,6 +6,7 @@
 // and checked before it is used.
 #include <algorithm>
 
+#include "base/checksum.h"
 #include "disk/batch_file_format.h"
 
 namespace vmstore::disk {

@@ -34,6 +34,7 @@ KeyFilesHandle::~KeyFilesHandle() {
 
 bool KeyFilesHandle::read(BlockIndex first, MutableBytes into) const {
   constexpr std::size_t kChunkBlocks = 256;
+  used_.store(true, std::memory_order_relaxed);
   std::array<std::byte, kChunkBlocks * sizeof(std::uint64_t)> sum_bytes;
   for (std::uint64_t block = first.value; !into.empty();) {
     const std::size_t count = std::min<std::size_t>(kChunkBlocks, into.size() / kBlockBytes);
@@ -89,6 +90,11 @@ void BlockReader::forget_files() {
   refused_.clear();
   const std::unique_lock lock(handles_mutex_);
   handles_.clear();
+}
+
+void BlockReader::close_unused_files() {
+  const std::unique_lock lock(handles_mutex_);
+  std::erase_if(handles_, [](const auto& entry) { return !entry.second->take_used(); });
 }
 
 void BlockReader::evict() {

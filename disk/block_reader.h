@@ -8,6 +8,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -36,8 +37,11 @@ class KeyFilesHandle {
   ~KeyFilesHandle();
   /// Reads and checks blocks; false when anything is missing or does not match. THREADS: any.
   [[nodiscard]] bool read(BlockIndex first, MutableBytes into) const;
+  /// Whether it was read from since the last call.
+  [[nodiscard]] bool take_used() noexcept { return used_.exchange(false); }
 
  private:
+  mutable std::atomic<bool> used_{true};
   int data_fd_;
   int sums_fd_;
 };
@@ -67,6 +71,9 @@ class BlockReader {
   [[nodiscard]] snapshot::PagePtr try_page(Address address);
   /// Forgets the descriptors of every key (a new session: the node may have other files).
   void forget_files();
+  /// Closes the descriptors of keys not read since the last call: a deleted key's space comes back
+  /// only when nobody holds its files open.
+  void close_unused_files();
   /// Drops every cached block and page.
   void evict();
 

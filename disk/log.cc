@@ -390,6 +390,7 @@ void Log::fail(const Error& error) {
   if (failure_) return;
   failure_ = error;
   VMS_LOG(warning, "log", "disk " << record_.id().hex() << ": writing ended: " << to_string(error));
+  if (on_failure_) on_failure_(error);
   changed_.pulse();
 }
 

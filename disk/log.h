@@ -71,6 +71,10 @@ class Log {
   ~Log();
 
   void begin(const LogStart& start);
+  /// Called once when the log ends for ever (fenced), before any waiter hears of it.
+  void set_on_failure(std::function<void(const Error&)> callback) {
+    on_failure_ = std::move(callback);
+  }
   /// Becomes the writer and makes sure that an open key exists, with credit. Once per session.
   [[nodiscard]] Task<Result<void>> start_writing(BootId boot, bool has_batch_file);
   [[nodiscard]] bool is_writing() const noexcept { return writing_; }
@@ -165,6 +169,7 @@ class Log {
   Sequence announced_;
   bool announcing_ = false;
   std::optional<Error> failure_;
+  std::function<void(const Error&)> on_failure_;
   bool stopping_ = false;
 };
 

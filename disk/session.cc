@@ -12,6 +12,7 @@ namespace vmstore::disk {
 namespace {
 
 constexpr Duration kRenewEvery = std::chrono::milliseconds(1500);
+constexpr int kRenewalsPerSweep = 4;
 
 std::uint64_t or_default(std::uint64_t value, std::uint64_t fallback) noexcept {
   return value == 0 ? fallback : value;
@@ -58,13 +59,14 @@ void Session::unregister_disk(DiskId id) { held_.erase(id); }
 
 Task<void> Session::keep_leases() {
   const auto pass = gate_.enter();
-  while (pass && !stopping_.is_set()) {
+  for (int renewals = 1; pass && !stopping_.is_set(); ++renewals) {
     static_cast<void>(co_await stopping_.wait_until(scheduler_.now() + kRenewEvery));
     if (stopping_.is_set()) break;
     if (node_.session_count() != seen_sessions_) {
       seen_sessions_ = node_.session_count();
       blocks_.forget_files();
     }
+    if (renewals % kRenewalsPerSweep == 0) blocks_.close_unused_files();
     std::vector<std::pair<DiskId, Epoch>> held;
     for (const auto& [id, disk] : held_) held.emplace_back(id, disk->held_epoch());
     for (const auto& [id, epoch] : held) {
