@@ -2,9 +2,12 @@
 // MetaStore: the interface of the catalogue. Backends: rocks (one node), mem (tests), remote (a
 // client of a node's metadata API, in net/), later etcd.
 //
-// Invariants: revisions are one rising 64-bit sequence, a successful txn with at least one operation
-// takes exactly one; every decision is a compare inside a txn, never a plain read; an answer that
-// was lost is `unknown`/`disconnected`/`timed_out`: read, compare, then decide.
+// Invariants: revisions are one rising 64-bit sequence, a successful txn with at least one
+// operation takes exactly one; every decision is a compare inside a txn, never a plain read; an
+// answer that was lost is `unknown`/`disconnected`/`timed_out`: read, compare, then decide. A store
+// without changes has revision 1. What breaks a maximum of base/limits.h, a key that is empty or
+// holds a NUL, and a key named twice in one list are `invalid_argument`. A revision above the
+// store's is `unknown`: the store has lost changes, or this is another one.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +37,7 @@ struct GetAnswer {
 
 struct Compare {
   std::string key;
-  /// mod_revision equals · value equals · key exists (or not).
+  /// mod_revision equals (0 of a key that is not there) · value equals · key exists (or not).
   std::variant<std::uint64_t, std::string, bool> what;
 };
 
@@ -50,14 +53,14 @@ struct Txn {
 };
 
 struct TxnAnswer {
-  bool held = false;  // whether all compares held; tells which list was applied
-  std::uint64_t revision = 0;
+  bool held = false;           // whether all compares held; tells which list was applied
+  std::uint64_t revision = 0;  // the one it took, or the store's if the list was empty
 };
 
 struct RangeRequest {
   std::string prefix;
-  std::string after;         // continue behind this key; empty = from the start
-  std::uint32_t limit = 1000;
+  std::string after;           // continue behind this key; empty = from the start
+  std::uint32_t limit = 1000;  // an answer may hold fewer and still say `more`
   std::uint64_t revision = 0;  // 0 = now; else exactly that one, or `compacted`
 };
 struct RangeAnswer {
@@ -67,8 +70,9 @@ struct RangeAnswer {
 };
 
 struct Event {
-  Entry entry;
-  bool removed = false;
+  Entry entry;           // of a removed key: empty value, the revision of the removal
+  bool removed = false;  // also told of a key that was not there when it was removed
+  bool last = true;      // no more events of this revision come to this watch
 };
 
 /// Keeps a watch alive; destroying it ends the watch.

@@ -20,6 +20,7 @@
 namespace vmstore::meta {
 
 inline constexpr std::uint32_t kStoreFormat = 1;
+inline constexpr std::uint64_t kFirstRevision = 1;  // of a store without changes
 
 inline constexpr std::string_view kStoreKey = "/store";
 inline constexpr std::string_view kKeyCounterKey = "/key-counter";
@@ -31,7 +32,9 @@ inline constexpr std::string_view kTrashPrefix = "/trash/";
 inline constexpr std::string_view kTrashSnapPrefix = "/trashsnap/";
 inline constexpr std::string_view kGcKey = "/gc";
 
-[[nodiscard]] inline std::string disk_key(DiskId id) { return std::string(kDiskPrefix) + id.hex(); }
+[[nodiscard]] inline std::string disk_key(DiskId id) {
+  return std::string(kDiskPrefix) + id.hex();
+}
 [[nodiscard]] inline std::string name_key(std::string_view name) {
   return std::string(kNamePrefix).append(name);
 }

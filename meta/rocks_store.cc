@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "meta/rocks_store.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "base/log.h"
+#include "meta/request_check.h"
+#include "meta/schema.h"
+
+namespace vmstore::meta {
+namespace {
+
+constexpr std::size_t kGroupTxnsMax = 64;
+constexpr std::size_t kQueueMax = 4096;
+constexpr std::size_t kHistoryChunk = 1000;
+constexpr std::size_t kCompactChunk = 1000;
+constexpr int kTimesOfKeepTime = 16;  // how finely the age of revisions is known
+
+}  // namespace
+
+/// A transaction on its way into a group.
+struct RocksStore::Waiting {
+  Waiting(Scheduler& scheduler, Txn request) : txn(std::move(request)), done(scheduler) {}
+  Txn txn;
+  Result<TxnAnswer> answer = Errc::unknown;
+  vmstore::Event done;
+};
+
+RocksStore::RocksStore(Scheduler& scheduler,
+                       WorkerPool& pool,
+                       std::unique_ptr<RocksTables> tables,
+                       RocksOptions options)
+    : scheduler_(scheduler),
+      pool_(pool),
+      options_(options),
+      tables_(std::move(tables)),
+      hub_(scheduler),
+      writing_(scheduler),
+      gate_(scheduler) {}
+
+Task<Result<std::unique_ptr<RocksStore>>> RocksStore::open(Scheduler& scheduler,
+                                                           WorkerPool& pool,
+                                                           std::string folder,
+                                                           RocksOptions options) {
+  auto work = [&folder] { return RocksTables::open(folder); };
+  VMS_CO_TRY(auto tables, co_await run_on(pool, scheduler, work));
+  co_return std::make_unique<RocksStore>(scheduler, pool, std::move(tables), options);
+}
+
+Task<Result<std::unique_ptr<RocksStore>>> RocksStore::create(Scheduler& scheduler,
+                                                             WorkerPool& pool,
+                                                             std::string folder,
+                                                             RocksOptions options) {
+  auto work = [&folder] { return RocksTables::create(folder, Changes(), kFirstRevision); };
+  VMS_CO_TRY(auto tables, co_await run_on(pool, scheduler, work));
+  co_return std::make_unique<RocksStore>(scheduler, pool, std::move(tables), options);
+}
+
+Task<Result<GetAnswer>> RocksStore::get(std::string key) {
+  VMS_CO_CHECK(check_key(key));
+  VMS_CO_TRY(const auto pass, gate_.enter());
+  auto work = [this, &key] { return tables_->get(key); };
+  auto answer = co_await run_on(pool_, scheduler_, work);
+  co_return answer;
+}
+
+Task<Result<RangeAnswer>> RocksStore::range(RangeRequest request) {
+  VMS_CO_CHECK(check_range(request));
+  VMS_CO_TRY(const auto pass, gate_.enter());
+  auto work = [this, &request] { return tables_->range(request); };
+  auto answer = co_await run_on(pool_, scheduler_, work);
+  co_return answer;
+}
+
+Task<Result<TxnAnswer>> RocksStore::txn(Txn txn) {
+  VMS_CO_CHECK(check_txn(txn));
+  VMS_CO_TRY(const auto pass, gate_.enter());
+  if (queue_.size() >= kQueueMax) co_return Errc::busy;
+  const auto waiting = std::make_shared<Waiting>(scheduler_, std::move(txn));
+  queue_.push_back(waiting);
+  if (!std::exchange(committing_, true)) {
+    VMS_CO_TRY(auto loop_pass, gate_.enter());
+    scheduler_.spawn(commit_loop(std::move(loop_pass)));
+  }
+  co_await waiting->done.wait();
+  co_return waiting->answer;
+}
+
+std::deque<std::shared_ptr<RocksStore::Waiting>> RocksStore::take_group() {
+  const std::size_t count = std::min(queue_.size(), kGroupTxnsMax);
+  const auto end = queue_.begin() + static_cast<std::ptrdiff_t>(count);
+  std::deque<std::shared_ptr<Waiting>> group(queue_.begin(), end);
+  queue_.erase(queue_.begin(), end);
+  return group;
+}
+
+Task<void> RocksStore::commit_loop(Gate::Pass /*pass*/) {
+  while (!queue_.empty()) {
+    const auto lock = co_await writing_.lock();
+    const auto group = take_group();
+    std::vector<Txn> txns;
+    for (const auto& waiting : group) txns.push_back(std::move(waiting->txn));
+    auto work = [this, &txns] { return tables_->apply(txns); };
+    const auto applied = co_await run_on(pool_, scheduler_, work);
+    for (std::size_t i = 0; i < group.size(); ++i) {
+      if (applied) {
+        hub_.publish((*applied)[i].changes);
+        group[i]->answer = (*applied)[i].answer;
+      } else {
+        group[i]->answer = applied.error();
+      }
+      group[i]->done.set();
+    }
+    if (applied) start_compaction_if_due(applied->back().answer.revision);
+  }
+  committing_ = false;
+}
+
+void RocksStore::start_compaction_if_due(std::uint64_t revision) {
+  const TimePoint now = scheduler_.now();
+  if (times_.empty() || now - times_.back().first >= options_.keep_time / kTimesOfKeepTime) {
+    times_.emplace_back(now, revision);
+  }
+  std::uint64_t to = 0;
+  while (!times_.empty() && now - times_.front().first >= options_.keep_time) {
+    to = times_.front().second;
+    times_.pop_front();
+  }
+  const std::uint64_t slack = options_.keep_revisions / 4;  // many at a time
+  if (revision > compact_to_ + options_.keep_revisions + slack) {
+    to = std::max(to, revision - options_.keep_revisions);
+  }
+  if (to <= compact_to_) return;
+  compact_to_ = to;
+  if (compacting_) return;
+  auto pass = gate_.enter();
+  if (!pass) return;
+  compacting_ = true;
+  scheduler_.spawn(compact_loop(std::move(*pass)));
+}
+
+Task<void> RocksStore::compact_loop(Gate::Pass /*pass*/) {
+  for (bool more = true; more && !gate_.is_closed();) {
+    const std::uint64_t to = compact_to_;
+    const auto outcome = co_await compact_step(to);
+    if (!outcome) break;  // logged where it failed; the store answers `unavailable` from now on
+    more = *outcome || to != compact_to_;
+  }
+  compacting_ = false;
+}
+
+Task<Result<bool>> RocksStore::compact_step(std::uint64_t to) {
+  const auto lock = co_await writing_.lock();
+  auto work = [this, to] { return tables_->compact(to, kCompactChunk); };
+  const auto more = co_await run_on(pool_, scheduler_, work);
+  co_return more;
+}
+
+Task<Result<void>> RocksStore::compact(std::uint64_t revision) {
+  VMS_CO_TRY(const auto pass, gate_.enter());
+  for (bool more = true; more;) {
+    VMS_CO_TRY(more, co_await compact_step(revision));
+  }
+  co_return success();
+}
+
+Task<Result<void>> RocksStore::restore(Changes changes, std::uint64_t revision) {
+  VMS_CO_TRY(const auto pass, gate_.enter());
+  const auto lock = co_await writing_.lock();
+  auto work = [this, &changes, revision] { return tables_->restore(changes, revision); };
+  VMS_CO_CHECK(co_await run_on(pool_, scheduler_, work));
+  hub_.publish(changes);
+  co_return success();
+}
+
+Task<Result<std::unique_ptr<Watch>>> RocksStore::watch(std::string prefix,
+                                                       std::uint64_t from_revision,
+                                                       WatchCallback callback) {
+  VMS_CO_CHECK(check_prefix(prefix));
+  VMS_CO_TRY(const auto pass, gate_.enter());
+  // Joined before the past is read, so that no change can fall between the two.
+  auto watch = hub_.add(std::move(prefix), from_revision, std::move(callback));
+  if (from_revision == 0) {
+    auto work = [this] { return tables_->revision(); };
+    VMS_CO_TRY(const std::uint64_t now, co_await run_on(pool_, scheduler_, work));
+    hub_.catch_up(watch, Changes(), now);
+    co_return hub_.start(std::move(watch));
+  }
+  for (std::uint64_t next = from_revision;;) {
+    auto work = [this, next] { return tables_->history(next, kHistoryChunk); };
+    VMS_CO_TRY(const auto past, co_await run_on(pool_, scheduler_, work));
+    hub_.catch_up(watch, past.changes, past.through);
+    if (past.through >= past.revision) co_return hub_.start(std::move(watch));
+    next = past.through + 1;
+  }
+}
+
+Task<Result<void>> RocksStore::close() {
+  co_await gate_.close();
+  auto work = [this] { return tables_->close(); };
+  const auto outcome = co_await run_on(pool_, scheduler_, work);
+  co_return outcome;
+}
+
+}  // namespace vmstore::meta
