@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "storaged/config.h"
+
+#include <toml++/toml.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <numeric>
+#include <sstream>
+#include <vector>
+
+#include "base/units.h"
+
+namespace vmstore::storaged {
+namespace {
+
+constexpr int kExitUsage = 2;
+constexpr const char* kDefaultFile = "/etc/vmstore/vmstore.toml";
+constexpr std::string_view kUnixPrefix = "unix:";
+constexpr std::string_view kSection = "node";
+
+constexpr const char* kDescription =
+    "vmstored - the storage node of VMStore\n\n"
+    "Examples:\n"
+    "  vmstored --create --data /var/lib/vmstore          make a store and serve it\n"
+    "  vmstored -d /var/lib/vmstore --http 127.0.0.1:9650   serve it, with metrics\n";
+
+Result<LogLevel> parse_level(std::string_view text) {
+  if (text == "debug") return LogLevel::debug;
+  if (text == "info") return LogLevel::info;
+  if (text == "warning") return LogLevel::warning;
+  if (text == "error") return LogLevel::error;
+  return Errc::invalid_argument;
+}
+
+/// A setting that has a name in the file and a flag: its text goes into the config, or it is wrong.
+struct Setting {
+  std::string_view name;
+  bool (*apply)(const std::string& text, Config& config);
+};
+
+bool apply_size(const std::string& text, std::uint64_t& into) {
+  const auto size = parse_size(text);
+  if (size) into = *size;
+  return size.has_value();
+}
+
+constexpr std::array kSettings{
+    Setting{"data",
+            [](const std::string& text, Config& config) {
+              config.data_folder = text;
+              return !text.empty();
+            }},
+    Setting{"listen",
+            [](const std::string& text, Config& config) {
+              config.listen = text;
+              return unix_path(text).has_value();
+            }},
+    Setting{"http",
+            [](const std::string& text, Config& config) {
+              config.http = text == "off" ? "" : text;
+              return !text.empty();
+            }},
+    Setting{"journal_size",
+            [](const std::string& text, Config& config) {
+              return apply_size(text, config.journal_bytes);
+            }},
+    Setting{"reserve",
+            [](const std::string& text, Config& config) {
+              return apply_size(text, config.reserve_bytes);
+            }},
+    Setting{"log_level",
+            [](const std::string& text, Config& config) {
+              const auto level = parse_level(text);
+              if (level) config.log_level = *level;
+              return level.has_value();
+            }},
+    Setting{"gc",
+            [](const std::string& text, Config& config) {
+              config.collect_by_itself = text == "auto";
+              return text == "auto" || text == "manual";
+            }},
+};
+
+const Setting* find_setting(std::string_view name) {
+  const auto* const found = std::find_if(
+      kSettings.begin(), kSettings.end(), [&](const Setting& s) { return s.name == name; });
+  return found == kSettings.end() ? nullptr : found;
+}
+
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i + 1;
+    for (std::size_t j = 0; j < b.size(); ++j) {
+      const std::size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({replaced, row[j] + 1, diagonal + 1});
+    }
+  }
+  return row.back();
+}
+
+std::string_view nearest_setting(std::string_view name) {
+  const auto* const found =
+      std::min_element(kSettings.begin(), kSettings.end(), [&](const auto& a, const auto& b) {
+        return edit_distance(name, a.name) < edit_distance(name, b.name);
+      });
+  return found->name;
+}
+
+FileProblem problem(const std::string& file,
+                    const toml::source_region& at,
+                    const std::string& what) {
+  return {file + ":" + std::to_string(at.begin.line) + ": " + what};
+}
+
+std::optional<FileProblem> apply_section(const toml::table& section,
+                                         const std::string& file,
+                                         Config& config) {
+  for (const auto& [key, node] : section) {
+    const std::string name(key.str());
+    const Setting* const setting = find_setting(name);
+    if (setting == nullptr) {
+      return problem(file,
+                     key.source(),
+                     "unknown key '" + name + "'; the nearest is '" +
+                         std::string(nearest_setting(name)) + "'");
+    }
+    const auto text = node.value<std::string>();
+    if (!text || !setting->apply(*text, config)) {
+      return problem(file, node.source(), "bad value for '" + name + "'");
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<FileProblem> apply_file(const std::filesystem::path& path, Config& config) {
+  std::ifstream in(path);
+  std::ostringstream text;
+  text << in.rdbuf();
+  if (!in) return FileProblem{path.string() + ": cannot be read"};
+  return apply_config_text(text.str(), path.string(), config);
+}
+
+/// The file, then conf.d/*.toml beside it in the order of their names.
+std::optional<FileProblem> apply_files(const std::string& file, bool must_exist, Config& config) {
+  std::error_code error;
+  const std::filesystem::path path(file);
+  if (must_exist || std::filesystem::exists(path, error)) {
+    if (auto wrong = apply_file(path, config)) return wrong;
+  }
+  std::vector<std::filesystem::path> more;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(path.parent_path() / "conf.d", error)) {
+    if (entry.path().extension() == ".toml") more.push_back(entry.path());
+  }
+  std::sort(more.begin(), more.end());
+  for (const auto& each : more) {
+    if (auto wrong = apply_file(each, config)) return wrong;
+  }
+  return std::nullopt;
+}
+
+/// What the command line and the environment say, as text.
+struct Flags {
+  std::string file;
+  std::vector<std::pair<std::string_view, std::string>> settings;
+};
+
+int fail(const std::string& what) {
+  std::cerr << "vmstored: " << what << "\n";
+  return kExitUsage;
+}
+
+std::optional<std::string> check(const Config& config) {
+  if (config.data_folder.empty()) return "no data folder: give --data DIR";
+  if (config.create && config.rebuild_meta) return "--create and --rebuild-meta exclude each other";
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<std::string> unix_path(std::string_view endpoint) {
+  if (endpoint.starts_with(kUnixPrefix)) endpoint.remove_prefix(kUnixPrefix.size());
+  constexpr std::size_t kPathMax = 100;  // sun_path is 108 bytes
+  if (endpoint.empty() || endpoint.front() != '/' || endpoint.size() > kPathMax)
+    return std::nullopt;
+  return std::string(endpoint);
+}
+
+std::optional<FileProblem> apply_config_text(std::string_view text,
+                                             const std::string& file,
+                                             Config& config) {
+  toml::table root;
+  try {  // toml++ speaks in exceptions; they end here
+    root = toml::parse(text, file);
+  } catch (const toml::parse_error& error) {
+    return problem(file, error.source(), std::string(error.description()));
+  }
+  constexpr std::array<std::string_view, 2> kSections{kSection, "client"};
+  for (const auto& [key, node] : root) {
+    const bool known = std::find(kSections.begin(), kSections.end(), key.str()) != kSections.end();
+    if (!known || !node.is_table()) {
+      return problem(file,
+                     key.source(),
+                     "unknown key '" + std::string(key.str()) + "'; there are [node] and [client]");
+    }
+    if (key.str() != kSection) continue;
+    if (auto wrong = apply_section(*node.as_table(), file, config)) return wrong;
+  }
+  return std::nullopt;
+}
+
+Parsed parse_config(int argc, const char* const* argv) {
+  Config config;
+  CLI::App app(kDescription, "vmstored");
+  app.set_version_flag("--version", std::string("vmstored ") + VMSTORE_VERSION);
+  std::string file;
+  const auto* const file_flag = app.add_option("-c,--config", file, "Configuration file (TOML)")
+                                    ->envname("VMSTORE_CONFIG")
+                                    ->type_name("FILE");
+  std::array<std::string, kSettings.size()> texts;
+  std::array<CLI::Option*, kSettings.size()> options{};
+  const std::array<const char*, kSettings.size()> flags{
+      "-d,--data", "-l,--listen", "--http", "--journal-size", "--reserve", "--log-level", "--gc"};
+  const std::array<const char*, kSettings.size()> types{
+      "DIR", "unix:PATH", "ADDRESS", "SIZE", "SIZE", "LEVEL", "MODE"};
+  const std::array<const char*, kSettings.size()> help{
+      "Data folder",
+      "Socket to serve on (default: vmstored.sock in the data folder)",
+      "Health and metrics: loopback HOST:PORT (port 0: any free one), unix:PATH or off",
+      "Size of the journal of a new store (default 256M)",
+      "Space kept for acknowledged data and for freeing",
+      "debug, info, warning or error",
+      "Garbage collection: auto or manual"};
+  for (std::size_t i = 0; i < kSettings.size(); ++i) {
+    std::string variable = "VMSTORE_" + std::string(kSettings[i].name);
+    std::transform(variable.begin(), variable.end(), variable.begin(), [](unsigned char c) {
+      return static_cast<char>(std::toupper(c));
+    });
+    options[i] =
+        app.add_option(flags[i], texts[i], help[i])->envname(variable)->type_name(types[i]);
+  }
+  app.add_flag("--create", config.create, "Make a store if the data folder is empty");
+  app.add_flag("--rebuild-meta",
+               config.rebuild_meta,
+               "Rebuild the catalogue from the folder's own log, then exit");
+  app.add_flag("--check-config", config.check_only, "Check the configuration, then exit");
+  app.add_flag("--allow-no-punching",
+               config.allow_without_punching,
+               "Serve on a file system that cannot punch holes: freed space is not given back");
+  try {  // CLI11 speaks in exceptions; they end here
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return {std::nullopt, app.exit(error) == 0 ? 0 : kExitUsage};
+  }
+  const bool named = file_flag->count() > 0;
+  if (const auto wrong = apply_files(named ? file : kDefaultFile, named, config)) {
+    return {std::nullopt, fail(wrong->text)};
+  }
+  for (std::size_t i = 0; i < kSettings.size(); ++i) {
+    if (options[i]->count() == 0) continue;
+    if (!kSettings[i].apply(texts[i], config)) {
+      return {std::nullopt, fail("bad value '" + texts[i] + "' for " + flags[i])};
+    }
+  }
+  if (const auto wrong = check(config)) return {std::nullopt, fail(*wrong)};
+  if (config.listen.empty()) config.listen = "unix:" + config.data_folder + "/vmstored.sock";
+  if (!unix_path(config.listen)) {
+    return {std::nullopt,
+            fail("cannot listen on '" + config.listen +
+                 "': an absolute unix path of up to 100 characters is needed")};
+  }
+  return {std::move(config), 0};
+}
+
+}  // namespace vmstore::storaged

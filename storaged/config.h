@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// Config: what a vmstored is told by flags, environment (VMSTORE_*), file and defaults, in that
+// order of precedence.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/log.h"
+#include "base/result.h"
+
+namespace vmstore::storaged {
+
+struct Config {
+  std::string data_folder;
+  std::string listen;  // unix:PATH; empty: <data folder>/vmstored.sock
+  std::string http;    // unix:PATH or loopback HOST:PORT; empty: none
+  std::uint64_t journal_bytes = 0;
+  std::uint64_t reserve_bytes = 0;
+  LogLevel log_level = LogLevel::info;
+  bool create = false;
+  bool rebuild_meta = false;
+  bool check_only = false;
+  bool allow_without_punching = false;
+  bool collect_by_itself = true;
+};
+
+/// The path behind "unix:".
+[[nodiscard]] std::optional<std::string> unix_path(std::string_view endpoint);
+
+/// A program that goes on has a config; one that ends (an error, --help, --version) has the exit
+/// code, and has said why.
+struct Parsed {
+  std::optional<Config> config;
+  int exit_code = 0;
+};
+[[nodiscard]] Parsed parse_config(int argc, const char* const* argv);
+
+/// Values of one file over `config`. The error text names file, line and the nearest known name.
+struct FileProblem {
+  std::string text;
+};
+[[nodiscard]] std::optional<FileProblem> apply_config_text(std::string_view text,
+                                                           const std::string& file,
+                                                           Config& config);
+
+}  // namespace vmstore::storaged

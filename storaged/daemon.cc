@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "storaged/daemon.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <future>
+#include <optional>
+#include <utility>
+
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/posix_files.h"
+#include "base/thread_pool.h"
+#include "meta/rocks_store.h"
+#include "net/asio_transport.h"
+#include "net/block_on.h"
+#include "net/io_thread.h"
+#include "storaged/http.h"
+#include "storaged/node.h"
+
+namespace vmstore::storaged {
+namespace {
+
+constexpr std::size_t kWorkers = 8;  // blocking reads, syncs, RocksDB: more than cores, they wait
+constexpr std::size_t kJournalWorkers = 1;
+constexpr std::chrono::seconds kPageTime{2};  // a node silent for longer is not healthy
+constexpr ::mode_t kFolderMode = 0700;
+constexpr std::uint64_t kReservePercent = 2;
+constexpr std::uint64_t kReserveBytesMax = limits::kGiB;
+
+Result<std::unique_ptr<PosixFiles>> open_data_folder(const Config& config) {
+  if (config.create && ::mkdir(config.data_folder.c_str(), kFolderMode) != 0 && errno != EEXIST) {
+    const Error error = last_os_error();
+    VMS_LOG(error, "node", config.data_folder << ": cannot be made: " << to_string(error));
+    return error;
+  }
+  auto files = PosixFiles::open_folder(config.data_folder);
+  if (!files) VMS_LOG(error, "node", config.data_folder << ": " << to_string(files.error()));
+  return files;
+}
+
+Result<void> check_punching(PosixFiles& files, bool allowed_without) {
+  const auto probed = files.probe_hole_punching();
+  if (probed) return success();
+  if (probed.error() == Errc::unsupported && allowed_without) {
+    VMS_LOG(warning, "node", "the file system cannot punch holes: freed space is not given back");
+    return success();
+  }
+  VMS_LOG(error,
+          "node",
+          "the data folder's file system cannot allocate or punch ("
+              << to_string(probed.error())
+              << "); use XFS or ext4, or --allow-no-punching if space does not matter");
+  return probed;
+}
+
+/// What is kept back from clients: room to finish what was acknowledged and to free things.
+std::uint64_t default_reserve(Files& files) {
+  const auto space = files.space();
+  if (!space) return 0;
+  return std::min(kReserveBytesMax, space->total_bytes / 100 * kReservePercent);
+}
+
+/// The value of `ask` on the node's thread, or nothing when the node does not answer in time. The
+/// answer of a node that comes too late is dropped.
+template <class T>
+std::optional<T> ask_node(Scheduler& scheduler, std::function<Task<T>()> ask) {
+  const auto promise = std::make_shared<std::promise<T>>();
+  auto future = promise->get_future();
+  struct Asking {
+    static Task<void> run(std::function<Task<T>()> question,
+                          std::shared_ptr<std::promise<T>> answer) {
+      answer->set_value(co_await question());
+    }
+  };
+  scheduler.post(
+      [&scheduler, ask = std::move(ask), promise] { scheduler.spawn(Asking::run(ask, promise)); });
+  if (future.wait_for(kPageTime) != std::future_status::ready) return std::nullopt;
+  return future.get();
+}
+
+Task<bool> ready_now(Node& node) {
+  co_return node.is_ready();
+}
+
+}  // namespace
+
+struct Daemon::State {
+  explicit State(Config given) : config(std::move(given)), random(system_seed()) {}
+  Config config;
+  Random random;
+  std::unique_ptr<PosixFiles> files;
+  std::unique_ptr<DataFolder> folder;
+  std::unique_ptr<net::IoThread> io;
+  std::unique_ptr<ThreadPool> pool;
+  std::unique_ptr<ThreadPool> journal_pool;
+  std::unique_ptr<meta::RocksStore> meta;
+  std::unique_ptr<Node> node;
+  std::unique_ptr<net::AsioListener> listener;
+  std::unique_ptr<HttpServer> http;
+  bool stopping = false;
+  bool stopped = false;
+
+  [[nodiscard]] Result<void> open_catalogue();
+  [[nodiscard]] Result<void> start_node();
+  [[nodiscard]] Result<void> listen();
+  [[nodiscard]] Result<void> serve_http();
+  [[nodiscard]] Task<void> accept();
+  [[nodiscard]] Task<void> close_listener();
+};
+
+Result<void> Daemon::State::open_catalogue() {
+  const std::string path = config.data_folder + "/" + std::string(kMetaFolder);
+  auto opened = net::block_on(*io, meta::RocksStore::open(*io, *pool, path, meta::RocksOptions()));
+  const bool absent =
+      !opened && (opened.error() == Errc::not_found || opened.error() == Errc::unknown);
+  if (absent && folder->is_new()) {
+    VMS_CHECK(files->make_folder(kMetaFolder));
+    VMS_CHECK(files->sync_folder(""));
+    opened = net::block_on(*io, meta::RocksStore::create(*io, *pool, path, meta::RocksOptions()));
+  }
+  if (!opened) {
+    VMS_LOG(error, "node", "catalogue " << path << ": " << to_string(opened.error()));
+    if (absent) {
+      VMS_LOG(error,
+              "node",
+              "the store is not new, so its catalogue was lost; `vmstored --rebuild-meta` makes "
+              "it anew from the folder's own log, nothing was changed");
+    }
+    return opened.error();
+  }
+  meta = std::move(*opened);
+  return success();
+}
+
+Result<void> Daemon::State::start_node() {
+  NodeOptions options;
+  options.journal_bytes = config.journal_bytes;
+  options.reserve_bytes =
+      config.reserve_bytes != 0 ? config.reserve_bytes : default_reserve(*files);
+  options.own_uid = ::geteuid();
+  options.data_folder = config.data_folder;
+  options.version = VMSTORE_VERSION;
+  options.collect_by_itself = config.collect_by_itself;
+  options.journal_pool = journal_pool.get();
+  const NodeParts parts{*io, *pool, *files, *folder, *meta, random};
+  node = std::make_unique<Node>(parts, std::move(options));
+  const auto started = net::block_on(*io, node->start());
+  if (!started) VMS_LOG(error, "node", "cannot start: " << to_string(started.error()));
+  return started;
+}
+
+Result<void> Daemon::State::listen() {
+  auto opened = net::AsioListener::listen(*io, net::Endpoint{config.listen}, net::ListenOptions());
+  if (!opened) {
+    VMS_LOG(
+        error, "node", "cannot listen on " << config.listen << ": " << to_string(opened.error()));
+    return opened.error();
+  }
+  listener = std::move(*opened);
+  io->post([this] { io->spawn(accept()); });
+  return success();
+}
+
+Task<void> Daemon::State::accept() {
+  while (!stopping) {
+    auto connection = co_await listener->accept();
+    if (connection) {
+      node->serve(std::move(*connection));
+    } else if (!stopping) {
+      // Out of descriptors, most likely: the sessions there are go on.
+      VMS_LOG(warning, "node", "accept: " << to_string(connection.error()));
+      co_await sleep_for(*io, std::chrono::milliseconds(100));
+    }
+  }
+}
+
+Task<void> Daemon::State::close_listener() {
+  stopping = true;
+  if (listener) listener->close();
+  co_return;
+}
+
+Result<void> Daemon::State::serve_http() {
+  if (config.http.empty()) return success();
+  HttpPages pages;
+  pages.metrics = [this] {
+    return ask_node<std::string>(*io, [this] { return node->metrics_text(); });
+  };
+  pages.ready = [this] {
+    return ask_node<bool>(*io, [this] { return ready_now(*node); }).value_or(false);
+  };
+  pages.healthy = [this] {
+    return ask_node<bool>(*io, [this] { return ready_now(*node); }).has_value();
+  };
+  auto started = HttpServer::start(config.http, std::move(pages));
+  if (!started) {
+    VMS_LOG(error,
+            "node",
+            "cannot serve http on '" << config.http << "' (loopback or unix sockets only): "
+                                     << to_string(started.error()));
+    return started.error();
+  }
+  http = std::move(*started);
+  return success();
+}
+
+Daemon::Daemon(Config config) : state_(std::make_unique<State>(std::move(config))) {}
+
+Daemon::~Daemon() {
+  stop();
+}
+
+Result<void> Daemon::start() {
+  State& s = *state_;
+  VMS_TRY(s.files, open_data_folder(s.config));
+  const auto missing = s.config.create ? DataFolder::Missing::create : DataFolder::Missing::refuse;
+  VMS_TRY(s.folder, DataFolder::open(*s.files, missing, s.random));
+  VMS_CHECK(check_punching(*s.files, s.config.allow_without_punching));
+  s.io = std::make_unique<net::IoThread>("vmstored");
+  s.pool = std::make_unique<ThreadPool>(kWorkers);
+  s.journal_pool = std::make_unique<ThreadPool>(kJournalWorkers);
+  VMS_CHECK(s.open_catalogue());
+  VMS_CHECK(s.start_node());
+  VMS_CHECK(s.listen());
+  return s.serve_http();
+}
+
+void Daemon::stop() {
+  State& s = *state_;
+  if (std::exchange(s.stopped, true)) return;
+  s.http.reset();
+  if (s.io) {
+    net::block_on(*s.io, s.close_listener());
+    if (s.node) net::block_on(*s.io, s.node->stop());
+    if (s.meta) ignore(net::block_on(*s.io, s.meta->close()), "logged where it failed");
+  }
+  s.journal_pool.reset();
+  s.pool.reset();
+  if (s.io) s.io->stop();
+  s.listener.reset();
+  s.node.reset();
+  s.meta.reset();
+  s.io.reset();
+}
+
+const std::string& Daemon::endpoint() const noexcept {
+  return state_->config.listen;
+}
+
+std::string Daemon::http() const {
+  return state_->http ? state_->http->where() : std::string();
+}
+
+Result<void> rebuild_catalogue(const Config& /*config*/) {
+  return Errc::unsupported;
+}
+
+}  // namespace vmstore::storaged

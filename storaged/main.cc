@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// vmstored: the storage node.
+#include <csignal>
+#include <iostream>
+#include <string>
+
+#include "base/fault.h"
+#include "base/log.h"
+#include "storaged/config.h"
+#include "storaged/daemon.h"
+
+namespace {
+
+constexpr int kExitFailed = 1;
+
+int exit_code(const vmstore::Result<void>& outcome) {
+  if (outcome) return 0;
+  std::cerr << "vmstored: " << to_string(outcome.error()) << "\n";
+  return kExitFailed;
+}
+
+/// The signals that end the service; blocked in every thread, taken by main alone.
+sigset_t ending_signals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  return signals;
+}
+
+int serve(vmstore::storaged::Config config) {
+  const sigset_t signals = ending_signals();
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  vmstore::storaged::Daemon daemon(std::move(config));
+  const auto started = daemon.start();
+  if (!started) return exit_code(started);
+  std::cout << "listening on " << daemon.endpoint() << "\n";
+  if (!daemon.http().empty()) std::cout << "http on " << daemon.http() << "\n";
+  std::cout << "ready" << std::endl;
+  int signal = 0;
+  sigwait(&signals, &signal);
+  VMS_LOG(info, "node", "ending by signal " << signal);
+  // A second signal ends the process at once.
+  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+  daemon.stop();
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  vmstore::fault::install_from_environment();
+  std::signal(SIGPIPE, SIG_IGN);
+  auto parsed = vmstore::storaged::parse_config(argc, argv);
+  if (!parsed.config) return parsed.exit_code;
+  vmstore::set_log_level(parsed.config->log_level);
+  if (parsed.config->check_only) return 0;
+  if (parsed.config->rebuild_meta) {
+    return exit_code(vmstore::storaged::rebuild_catalogue(*parsed.config));
+  }
+  return serve(std::move(*parsed.config));
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// Node: one storage node: its block store, its metadata, its sessions.
+//
+// Everything it takes from outside comes through seams (Scheduler, WorkerPool, Files, MetaStore,
+// Connection), so that the same code runs in the simulator; sockets, threads and RocksDB are put
+// together in daemon.cc.
+//
+// Invariants: nobody is served before start() succeeded; after stop() no session and no round of
+// garbage collection is left and the block store is closed.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/files.h"
+#include "base/ids.h"
+#include "base/random.h"
+#include "base/result.h"
+#include "base/sync.h"
+#include "base/worker_pool.h"
+#include "meta/meta_store.h"
+#include "net/connection.h"
+#include "storaged/block_store.h"
+#include "storaged/gc.h"
+#include "storaged/identity.h"
+#include "storaged/leases.h"
+#include "storaged/metrics.h"
+#include "storaged/space.h"
+
+namespace vmstore::pb {
+class NodeStatusReply;
+}  // namespace vmstore::pb
+
+namespace vmstore::storaged {
+
+class Session;
+
+struct NodeOptions {
+  std::uint64_t journal_bytes = 0;   // 0: limits::kJournalBytes
+  std::uint64_t reserve_bytes = 0;   // kept for acknowledged data and for freeing
+  std::uint32_t own_uid = 0;         // besides root, the only user that unix sockets serve
+  bool serve_network_peers = false;  // peers without a unix user; there is no TLS yet
+  std::string data_folder;           // for people
+  std::string version;
+  bool collect_by_itself = true;       // start rounds of garbage collection when it pays
+  WorkerPool* journal_pool = nullptr;  // see BlockStoreOptions
+};
+
+/// What a node is made of; all of it outlives the node.
+struct NodeParts {
+  Scheduler& scheduler;
+  WorkerPool& pool;
+  Files& files;
+  DataFolder& folder;
+  meta::MetaStore& meta;
+  Random& random;
+};
+
+/// THREADS: the scheduler's. OWNS: the block store and the sessions.
+class Node {
+ public:
+  Node(NodeParts parts, NodeOptions options);
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+  ~Node();
+
+  /// Joins the catalogue, replays the journal. Once; the node serves after success.
+  [[nodiscard]] Task<Result<void>> start();
+  /// Serves the connection until it ends. Refused (closed) when the node is full or stopping.
+  void serve(std::unique_ptr<net::Connection> connection);
+  /// Ends sessions and rounds, closes the block store.
+  [[nodiscard]] Task<void> stop();
+  [[nodiscard]] bool is_ready() const noexcept { return ready_; }
+
+  [[nodiscard]] Task<pb::NodeStatusReply> status();
+  /// A round of garbage collection; `busy` while one runs.
+  [[nodiscard]] Task<Result<GcReport>> collect(bool dry_run);
+  /// The text of /metrics.
+  [[nodiscard]] Task<std::string> metrics_text();
+
+  // For the services.
+  [[nodiscard]] Scheduler& scheduler() noexcept { return parts_.scheduler; }
+  [[nodiscard]] BlockStore& store() noexcept { return store_; }
+  [[nodiscard]] meta::MetaStore& meta() noexcept { return parts_.meta; }
+  [[nodiscard]] Leases& leases() noexcept { return leases_; }
+  [[nodiscard]] Gc& gc() noexcept { return gc_; }
+  [[nodiscard]] SpaceWatch& space() noexcept { return space_; }
+  [[nodiscard]] RequestCounters& requests() noexcept { return requests_; }
+  [[nodiscard]] const Identity& identity() const noexcept { return parts_.folder.identity(); }
+  [[nodiscard]] const NodeOptions& options() const noexcept { return options_; }
+  /// Null when that session is gone.
+  [[nodiscard]] std::shared_ptr<Session> find_session(SessionId id) const;
+  /// Who holds the disk now; the session's newest frame counts as a renewal.
+  [[nodiscard]] std::optional<Leases::Hold> holder(DiskId disk);
+
+ private:
+  [[nodiscard]] Task<void> run_session(std::shared_ptr<Session> session);
+  [[nodiscard]] Task<void> keep_house();
+  [[nodiscard]] Task<Result<void>> take_sample();
+
+  NodeParts parts_;
+  NodeOptions options_;
+  BlockStore store_;
+  Leases leases_;
+  SpaceWatch space_;
+  Gc gc_;
+  RequestCounters requests_;
+  std::unordered_map<SessionId, std::shared_ptr<Session>> sessions_;
+  std::uint64_t last_session_ = 0;
+  TimePoint started_;
+  bool opened_ = false;
+  bool ready_ = false;
+  bool stopping_ = false;
+  Event stop_event_;
+  Gate tasks_;
+};
+
+}  // namespace vmstore::storaged

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// Startup: the node and the catalogue meet: is it the same store, is either of them older than the
+// other remembers, how often did this node start (DESIGN 2 "node") [H4, R12].
+//
+// The folder counts the node's starts and so does the node's record in the catalogue. A start
+// raises the folder's count first, synced, then the catalogue's, so that without anything having
+// gone back the folder is equal or one ahead.
+//   folder below catalogue   the folder was rolled back (a copy from yesterday): what it says it
+//   has
+//                            may be less than it once acknowledged, so it gets a new incarnation
+//                            and no length of it is believed
+//   folder ahead by more     the catalogue was rolled back: refused, `vmstored --rebuild-meta`
+//   helps catalogue has no count   it takes the folder's
+#pragma once
+
+#include "base/random.h"
+#include "base/result.h"
+#include "base/scheduler.h"
+#include "base/task.h"
+#include "meta/meta_store.h"
+#include "storaged/identity.h"
+
+namespace vmstore::storaged {
+
+/// Makes the catalogue of a new store, or checks it, and counts this start. On return folder and
+/// catalogue agree and both are durable. `foreign_store`: the catalogue is another store's.
+/// `newer_format`. `corrupt`: it is empty or older than the folder knows. Each is logged.
+[[nodiscard]] Task<Result<void>> join_catalogue(Scheduler& scheduler,
+                                                meta::MetaStore& store,
+                                                DataFolder& folder,
+                                                Random& random);
+
+}  // namespace vmstore::storaged
