@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nbd-plugin/served_disk.h"
+
+#include <semaphore>
+
+namespace vmstore::nbd_plugin {
+
+ServedDisk::Request::Request(ServedDisk& served) noexcept : served_(served) {
+  // Both orders of these two and of the two in stop() end well: either stop() sees this request,
+  // or this request sees stop().
+  served_.requests_.fetch_add(1);
+  if (!served_.stopping_.load()) return;
+  served_.leave();
+  std::binary_semaphore never(0);
+  never.acquire();
+}
+
+ServedDisk::Request::~Request() {
+  served_.leave();
+}
+
+void ServedDisk::leave() noexcept {
+  if (requests_.fetch_sub(1) == 1 && stopping_.load()) requests_.notify_all();
+}
+
+Result<void> ServedDisk::connect(const disk::DiskOpenOptions& options) {
+  const std::scoped_lock lock(mutex_);
+  if (disk_ != nullptr && reference_ != options.reference) {
+    if (connections_ != 0) return Errc::exists;
+    VMS_CHECK(disk_->close());
+    disk_.reset();
+  }
+  if (disk_ == nullptr) {
+    VMS_TRY(disk_, client_->open(options));
+    reference_ = options.reference;
+  }
+  if (connections_++ == 0) disk_->set_connected(true);
+  return success();
+}
+
+void ServedDisk::disconnect() noexcept {
+  const std::scoped_lock lock(mutex_);
+  if (--connections_ == 0 && !stopping_.load()) disk_->set_connected(false);
+}
+
+std::string ServedDisk::reference() const {
+  const std::scoped_lock lock(mutex_);
+  return reference_;
+}
+
+Result<void> ServedDisk::stop() {
+  stopping_ = true;
+  for (int open = requests_.load(); open != 0; open = requests_.load()) requests_.wait(open);
+  const std::scoped_lock lock(mutex_);
+  return disk_ == nullptr ? success() : disk_->close();
+}
+
+}  // namespace vmstore::nbd_plugin

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// ServedDisk: the one disk of an nbdkit process, shared by all its connections.
+//
+// Invariants: opened by the first connection and kept when that closes, so that every connection
+// sees the same open batch (multi-conn, N3) and a client that comes back finds what it wrote;
+// during a planned stop no request is answered any more, so that a client that reconnects sends
+// them again to the next process (DESIGN 4.2).
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "base/result.h"
+#include "disk/disk.h"
+
+namespace vmstore::nbd_plugin {
+
+/// THREADS: any. OWNS: the session and the disk.
+class ServedDisk {
+ public:
+  explicit ServedDisk(std::unique_ptr<disk::Client> client) noexcept : client_(std::move(client)) {}
+  ServedDisk(const ServedDisk&) = delete;
+  ServedDisk& operator=(const ServedDisk&) = delete;
+
+  /// While one exists, stop() waits. The constructor does not return once stop() has begun: the
+  /// process is about to be killed, and an answer now would be a lie to come.
+  class Request {
+   public:
+    explicit Request(ServedDisk& served) noexcept;
+    Request(const Request&) = delete;
+    Request& operator=(const Request&) = delete;
+    ~Request();
+
+   private:
+    ServedDisk& served_;
+  };
+
+  /// A connection opens. The first one opens the disk. Another disk than before takes its place
+  /// when no connection is left, else `exists`.
+  [[nodiscard]] Result<void> connect(const disk::DiskOpenOptions& options);
+  /// A connection that connect() let in has closed.
+  void disconnect() noexcept;
+
+  /// REQUIRES: inside a connection.
+  [[nodiscard]] disk::BlockingDisk& disk() noexcept { return *disk_; }
+  [[nodiscard]] disk::Client& client() noexcept { return *client_; }
+  /// What is served, or empty.
+  [[nodiscard]] std::string reference() const;
+
+  /// Answers nothing any more, waits for the requests under way, closes the disk. The result is
+  /// that of closing. THREADS: not inside a Request.
+  [[nodiscard]] Result<void> stop();
+
+ private:
+  void leave() noexcept;
+
+  const std::unique_ptr<disk::Client> client_;
+  mutable std::mutex mutex_;  // of connect and disconnect
+  std::unique_ptr<disk::BlockingDisk> disk_;
+  std::string reference_;
+  int connections_ = 0;
+  std::atomic<int> requests_{0};
+  std::atomic<bool> stopping_{false};
+};
+
+}  // namespace vmstore::nbd_plugin
