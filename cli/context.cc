@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/context.h"
+
+#include <unistd.h>
+
+#include <iostream>
+
+#include "cli/run_folder.h"
+
+namespace vmstore::cli {
+
+std::string Context::run_folder() const {
+  if (!options_.run_dir.empty()) return options_.run_dir;
+  // `-E FOLDER/vmstored.sock` of an `up` with a folder of its own is enough to find the rest.
+  const auto slash = options_.endpoint.rfind('/');
+  if (options_.endpoint.starts_with('/') && slash > 0) {
+    const std::string folder = options_.endpoint.substr(0, slash);
+    if (access(control_socket(folder).c_str(), F_OK) == 0) return folder;
+  }
+  return default_run_folder();
+}
+
+std::string Context::endpoint() const {
+  return options_.endpoint.empty() ? node_socket(run_folder()) : options_.endpoint;
+}
+
+std::string Context::batch_folder() const {
+  const std::string folder = run_folder();
+  return folder == default_run_folder() ? std::string() : folder;
+}
+
+Answer<disk::Client*> Context::client() {
+  if (client_) return client_.get();
+  disk::ClientConfig config;
+  config.endpoint = endpoint();
+  config.program = program_;
+  config.run_folder = batch_folder();
+  config.connect_timeout = timeout_or(config.connect_timeout);
+  Result<std::unique_ptr<disk::Client>> connected = connect_(config);
+  if (!connected) {
+    const bool is_absent = exit_code_of(connected.error().code) == ExitCode::unreachable ||
+                           connected.error() == Error(Errc::not_found);
+    Failure failure = Failure::from(connected.error(), config.endpoint);
+    if (is_absent) {
+      failure.exit_code = ExitCode::unreachable;
+      failure.what = "no vmstored answers here (" + failure.what + ")";
+      failure.hint = "start one with: vmstore up --detach, or name another with -E";
+    }
+    return failure;
+  }
+  client_ = std::move(*connected);
+  return client_.get();
+}
+
+Answer<void> Context::confirm(const std::string& question) {
+  if (options_.yes || isatty(STDIN_FILENO) == 0 || isatty(STDERR_FILENO) == 0) return {};
+  std::cerr << printable(question) << " [y/N] " << std::flush;
+  std::string line;
+  std::getline(std::cin, line);
+  if (line == "y" || line == "Y" || line == "yes") return {};
+  return Failure::make(ExitCode::failed, {}, "nothing was changed", "answer y, or give -y");
+}
+
+}  // namespace vmstore::cli

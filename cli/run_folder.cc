@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/run_folder.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+
+#include "base/bytes.h"
+#include "base/checksum.h"
+
+namespace vmstore::cli {
+namespace {
+
+constexpr std::size_t kSocketPathMax = sizeof(sockaddr_un::sun_path) - 1;
+constexpr const char* kSystemFolder = "/run/vmstore";
+
+Answer<void> make_private_folder(const std::string& folder) {
+  if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) {
+    return Failure::from(last_os_error(), folder, "make it, or choose another with --run-dir");
+  }
+  struct stat info {};
+  if (lstat(folder.c_str(), &info) != 0) return Failure::from(last_os_error(), folder);
+  if (!S_ISDIR(info.st_mode) || info.st_uid != geteuid()) {
+    return Failure::make(ExitCode::usage,
+                         folder,
+                         "not a folder of this user",
+                         "remove it, or choose another with --run-dir");
+  }
+  // Made by somebody's package with other rights: ours is stricter.
+  if ((info.st_mode & 077U) != 0 && chmod(folder.c_str(), 0700) != 0) {
+    return Failure::from(last_os_error(), folder);
+  }
+  return {};
+}
+
+std::string percent_encoded(std::string_view text) {
+  constexpr std::string_view kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~/@";
+  std::string encoded;
+  for (const char c : text) {
+    if (kPlain.find(c) != std::string_view::npos) {
+      encoded += c;
+    } else {
+      std::array<char, 4> hex{};
+      std::snprintf(hex.data(), hex.size(), "%%%02X", static_cast<unsigned char>(c));
+      encoded += hex.data();
+    }
+  }
+  return encoded;
+}
+
+}  // namespace
+
+std::string default_run_folder() {
+  if (geteuid() == 0 && (access(kSystemFolder, W_OK) == 0 || access("/run", W_OK) == 0)) {
+    return kSystemFolder;
+  }
+  return "/dev/shm/vmstore-" + std::to_string(geteuid());
+}
+
+Answer<void> make_run_folder(const std::string& folder) {
+  const std::size_t longest =
+      folder.size() + std::string_view("/nbd/~~0123456789abcdef.sock").size();
+  if (longest > kSocketPathMax) {
+    return Failure::make(ExitCode::usage,
+                         folder,
+                         "too long for the path of a socket",
+                         "choose a shorter one with --run-dir");
+  }
+  VMS_CHECK(make_private_folder(folder));
+  return make_private_folder(folder + "/nbd");
+}
+
+std::string node_socket(std::string_view run_folder) {
+  return std::string(run_folder) + "/vmstored.sock";
+}
+
+std::string control_socket(std::string_view run_folder) {
+  return std::string(run_folder) + "/control.sock";
+}
+
+std::string nbd_socket(std::string_view run_folder, std::string_view reference) {
+  std::string name(reference);
+  for (char& c : name) {
+    if (c == '/') c = '~';
+  }
+  const std::string folder = std::string(run_folder) + "/nbd/";
+  const std::string path = folder + name + ".sock";
+  if (path.size() <= kSocketPathMax) return path;
+  std::array<char, 32> tail{};
+  std::snprintf(tail.data(),
+                tail.size(),
+                "~~%016llx.sock",
+                static_cast<unsigned long long>(xxh3(as_byte_span(reference))));
+  const std::size_t room = kSocketPathMax - folder.size() - std::string_view(tail.data()).size();
+  return folder + name.substr(0, room) + tail.data();
+}
+
+std::string nbd_uri(std::string_view reference, std::string_view socket) {
+  return "nbd+unix:///" + percent_encoded(reference) + "?socket=" + percent_encoded(socket);
+}
+
+}  // namespace vmstore::cli

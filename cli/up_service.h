@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// What `vmstore up` runs: one vmstored with an embedded store, one nbdkit per attached disk, and
+// the control socket.
+//
+// Invariants: one `up` per run folder (up.lock); every child dies with this process by SIGKILL,
+// which NBD clients with a reconnect delay do not notice once `up` runs again; a planned stop ends
+// the exports first (they commit and release), then the node.
+//
+// THREADS: one, the process's only one. Files are small and local, so they are written here.
+#pragma once
+
+#include <chrono>
+#include <deque>
+#include <functional>
+#include <list>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "cli/control.h"
+#include "cli/exports.h"
+#include "cli/supervisor.h"
+
+namespace vmstore::cli {
+
+struct UpOptions {
+  std::string data_folder;
+  std::string run_folder;
+  std::string batch_folder;  // passed on for batch files; empty: each finds the default
+  std::string vmstored;      // paths of the programs
+  std::string nbdkit;
+  std::string plugin;
+  bool is_logging_to_file = false;  // stderr is a file of ours: kept short
+  std::chrono::milliseconds ready_wait{60000};
+  Supervisor::Options supervision;
+};
+
+class UpService final : private Supervisor::Host {
+ public:
+  explicit UpService(UpOptions options);
+
+  /// Makes the folders, takes the lock and listens. `busy` when another `up` uses the folder.
+  [[nodiscard]] Answer<void> open();
+  /// Runs until a signal or a `stop` request. `on_ready` is called once the node answers and what
+  /// is remembered is attached again; if that fails, run() returns the failure without calling it.
+  [[nodiscard]] Answer<void> run(const std::function<void()>& on_ready);
+
+ private:
+  struct ChildLog {
+    UniqueFd pipe;
+    std::string service;
+    LineBuffer lines{std::size_t{16} << 10};
+  };
+  struct ControlConnection {
+    UniqueFd fd;
+    LineBuffer lines{kControlLineBytesMax};
+    std::string to_send;
+    std::optional<std::string> waits_for_detach;
+    bool waits_for_stop = false;
+    SupervisorTime last_used;
+  };
+  enum class Phase { starting, running, stopping_exports, stopping_node, stopped };
+
+  [[nodiscard]] Answer<pid_t> start(const ServiceSpec& spec) override;
+  void signal(pid_t pid, int number) override;
+  void report(std::string_view service, std::string_view what) override;
+
+  [[nodiscard]] Answer<void> lock();
+  [[nodiscard]] ServiceSpec node_spec() const;
+  [[nodiscard]] ServiceSpec export_spec(const Export& exported) const;
+  [[nodiscard]] Answer<void> attach_remembered();
+
+  void wait_for_events(SupervisorTime now);
+  void on_signals(SupervisorTime now);
+  void on_child_output(ChildLog& log);
+  void begin_stop(SupervisorTime now);
+  void advance(SupervisorTime now);
+  [[nodiscard]] Answer<void> check_ready(SupervisorTime now);
+  [[nodiscard]] std::string last_lines(const std::string& service) const;
+
+  void accept_connections(SupervisorTime now);
+  void on_connection(ControlConnection& connection, SupervisorTime now);
+  [[nodiscard]] std::optional<std::string> handle(ControlConnection& connection,
+                                                  std::string_view line,
+                                                  SupervisorTime now);
+  [[nodiscard]] Answer<json::object> attach(const ControlRequest& request, SupervisorTime now);
+  [[nodiscard]] Answer<void> check_free(const std::string& reference, bool force) const;
+  [[nodiscard]] json::object describe_all() const;
+  [[nodiscard]] json::object describe(const Export& exported, std::string_view sockets) const;
+  void finish_detaching();
+  void answer_waiting();
+
+  UpOptions options_;
+  Supervisor supervisor_;
+  Exports exports_;
+  UniqueFd lock_;
+  UniqueFd control_;
+  UniqueFd signals_;
+  Phase phase_ = Phase::starting;
+  SupervisorTime ready_deadline_;
+  std::list<ChildLog> logs_;
+  std::list<ControlConnection> connections_;
+  std::map<std::string, std::deque<std::string>> last_lines_;
+  std::set<std::string> detaching_;
+};
+
+}  // namespace vmstore::cli

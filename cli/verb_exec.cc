@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// mount, umount, bench boot-storm: carried out by other programs; and the verbs that only explain
+// why there is nothing to do.
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+
+#include "cli/process.h"
+#include "cli/program.h"
+#include "cli/verbs.h"
+
+namespace vmstore::cli {
+namespace {
+
+struct MountOptions {
+  std::string folder;
+};
+
+std::vector<std::pair<std::string, std::string>> environment_of(const Context& context) {
+  return {{"VMSTORE_ENDPOINT", context.endpoint()}, {"VMSTORE_RUN_DIR", context.run_folder()}};
+}
+
+Answer<void> mount(Context& context, const MountOptions& options) {
+  VMS_TRY(std::string program, find_program("vmstore-fuse", "vmstore-fuse"));
+  if (context.options().dry_run) {
+    context.output().done("would mount " + context.endpoint() + " on " + options.folder,
+                          {{"action", "mount"}, {"dry_run", true}});
+    return {};
+  }
+  return become_program({std::move(program), "-E", context.endpoint(), options.folder},
+                        environment_of(context));
+}
+
+Answer<void> unmount(Context& context, const MountOptions& options) {
+  VMS_TRY(std::string program, find_program("fusermount3", "fuse3"));
+  if (context.options().dry_run) {
+    context.output().done("would unmount " + options.folder,
+                          {{"action", "umount"}, {"dry_run", true}});
+    return {};
+  }
+  return become_program({std::move(program), "-u", options.folder}, {});
+}
+
+void add_bench(VerbBook& book) {
+  CLI::App& bench = book.group(
+      "bench", {"Measures a store.", "bench boot-storm --clones 20", "bench boot-storm --help"});
+  CLI::App& storm = book.verb(bench,
+                              "boot-storm",
+                              {"Replays a boot on many clones at once; what "
+                               "follows goes to vmstore-bench-boot-storm.",
+                               "bench boot-storm --clones 20",
+                               "bench boot-storm --json"});
+  storm.prefix_command();
+  storm.set_help_flag();
+  CLI::App* words = &storm;
+  book.action(storm, [words](Context& context) -> Answer<void> {
+    VMS_TRY(std::string program, find_program("vmstore-bench-boot-storm"));
+    std::vector<std::string> argv = words->remaining();
+    argv.insert(argv.begin(), std::move(program));
+    return become_program(argv, environment_of(context));
+  });
+}
+
+}  // namespace
+
+void add_exec_verbs(VerbBook& book) {
+  CLI::App& verb = book.verb("mount",
+                             {"Shows disks and snapshots as files: NAME.raw, "
+                              ".snap/NAME@SNAP.raw.",
+                              "mount /mnt/vmstore",
+                              "mount ~/disks"});
+  auto options = std::make_shared<MountOptions>();
+  verb.add_option("DIR", options->folder, "An empty folder")->required();
+  book.action(verb, [options](Context& context) { return mount(context, *options); });
+
+  CLI::App& undo = book.verb("umount", {"Ends a mount.", "umount /mnt/vmstore", "umount ~/disks"});
+  auto undone = std::make_shared<MountOptions>();
+  undo.add_option("DIR", undone->folder, "The folder")->required();
+  book.action(undo, [undone](Context& context) { return unmount(context, *undone); });
+  add_bench(book);
+}
+
+void add_explaining_verbs(VerbBook& book) {
+  struct Explained {
+    std::string name;
+    std::string example;
+    std::string text;
+  };
+  const std::vector<Explained> all{
+      {"flatten",
+       "clone web@monday web2",
+       "nothing to flatten: a clone has its own index and no chain below it; its base may be "
+       "removed at any time"},
+      {"sparsify",
+       "gc",
+       "nothing to sparsify: zeros are never stored, and discards free space by themselves; for "
+       "what a guest has deleted, run fstrim inside it"},
+      {"protect",
+       "snap rm web@monday",
+       "nothing to protect: clones do not need their snapshot, so removing it harms none of them"},
+      {"unprotect",
+       "snap rm web@monday",
+       "nothing to unprotect: clones do not need their snapshot"},
+  };
+  for (const Explained& explained : all) {
+    CLI::App& verb = book.verb(
+        explained.name, {"Not needed here; says why.", explained.name + " web", explained.example});
+    verb.allow_extras();
+    const std::string text = explained.text;
+    const std::string name = explained.name;
+    book.action(verb, [text, name](Context& context) -> Answer<void> {
+      context.output().done(text, {{"action", name}, {"message", text}});
+      return {};
+    });
+  }
+}
+
+}  // namespace vmstore::cli
