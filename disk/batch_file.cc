@@ -94,19 +94,22 @@ BatchFile::BatchFile(MutableBytes memory)
 
 BatchFile BatchFile::create(MutableBytes memory,
                             const BatchFileIdentity& identity,
-                            const BatchFileState& state) {
+                            const BatchFileState& state,
+                            StoreHook hook,
+                            void* hook_context) {
   BatchFile file(memory);
+  file.set_store_hook(hook, hook_context);
   const auto old = scan_batch_file(memory, identity);
   if (old && old->condition == BatchFileCondition::live) {
     file.take_over_counts();
     file.released_ = file.open_begin_ = file.published_;
-    file.publish_word(batch_format::kReleasedAt, file.released_);
+    file.publish_word(batch_format::kReleasedAt, batch_format::encode_count(file.released_));
     file.store_state(state);
     return file;
   }
   file.publish_word(batch_format::kMagicAt, 0);
-  file.store_word(batch_format::kReleasedAt, 0);
-  file.store_word(batch_format::kPublishedAt, 0);
+  file.store_word(batch_format::kReleasedAt, batch_format::encode_count(0));
+  file.store_word(batch_format::kPublishedAt, batch_format::encode_count(0));
   file.store_state(state);
   file.store_header(identity);
   return file;
@@ -124,8 +127,8 @@ Result<BatchFile> BatchFile::adopt(MutableBytes memory, const BatchFileIdentity&
 
 /// REQUIRES: a scan found the file live.
 void BatchFile::take_over_counts() noexcept {
-  published_ = load_word(memory_, batch_format::kPublishedAt);
-  released_ = load_word(memory_, batch_format::kReleasedAt);
+  published_ = *batch_format::decode_count(load_word(memory_, batch_format::kPublishedAt));
+  released_ = *batch_format::decode_count(load_word(memory_, batch_format::kReleasedAt));
   open_begin_ = released_;
   state_number_ = load_word(memory_, batch_format::kStateNumberAt);
 }
@@ -323,7 +326,7 @@ void BatchFile::publish(std::span<const BatchEntry> entries) {
     }
     ++position;
   }
-  publish_word(batch_format::kPublishedAt, position);
+  publish_word(batch_format::kPublishedAt, batch_format::encode_count(position));
   published_ = position;
 }
 
@@ -331,7 +334,7 @@ std::uint64_t BatchFile::close_batch(Sequence sequence, bool flush_mark) {
   VMS_ASSERT(sequence > last_sequence_);
   VMS_ASSERT(free_entry_count() > 0);
   store_entry(published_, BatchEntry::make_close(sequence, flush_mark));
-  publish_word(batch_format::kPublishedAt, published_ + 1);
+  publish_word(batch_format::kPublishedAt, batch_format::encode_count(published_ + 1));
   open_begin_ = ++published_;
   last_sequence_ = sequence;
   return published_;
@@ -341,7 +344,7 @@ void BatchFile::release_up_to(std::uint64_t entry_count, std::vector<SlotRun>& r
   VMS_ASSERT(entry_count >= released_ && entry_count <= published_);
   VMS_ASSERT(entry_count <= open_begin_ || entry_count == published_);
   const std::uint64_t first = released_;
-  publish_word(batch_format::kReleasedAt, entry_count);
+  publish_word(batch_format::kReleasedAt, batch_format::encode_count(entry_count));
   released_ = entry_count;
   open_begin_ = std::max(open_begin_, entry_count);
   for (std::uint64_t position = first; position < entry_count; ++position) {

@@ -142,7 +142,9 @@ class BatchFile {
   /// SIGBUS).
   [[nodiscard]] static BatchFile create(MutableBytes memory,
                                         const BatchFileIdentity& identity,
-                                        const BatchFileState& state);
+                                        const BatchFileState& state,
+                                        StoreHook hook = nullptr,
+                                        void* hook_context = nullptr);
   /// Goes on with a live file: everything published and unreleased stays so. Errors as
   /// scan_batch_file(); `not_found` when it is not live.
   [[nodiscard]] static Result<BatchFile> adopt(MutableBytes memory,

@@ -15,6 +15,7 @@ constexpr std::uint64_t kTakeoverFlag = 1;
 constexpr std::uint64_t kKindMask = 0xff;
 constexpr unsigned kFlushShift = 8;
 constexpr unsigned kSlotShift = 16;
+constexpr unsigned kCountBits = 48;
 constexpr std::uint64_t kSlotMask = 0xffff;
 static_assert(kBatchSlots <= kSlotMask);
 
@@ -75,6 +76,17 @@ std::uint64_t load_word(ByteSpan memory, std::size_t place) noexcept {
   std::uint64_t word = 0;
   std::memcpy(&word, memory.data() + place, sizeof word);
   return word;
+}
+
+std::uint64_t encode_count(std::uint64_t count) noexcept {
+  VMS_ASSERT(count >> kCountBits == 0);  // 2^48 entries: 1,000 years of 9,000 a second
+  return count | (xxh3(std::as_bytes(std::span(&count, 1))) << kCountBits);
+}
+
+Result<std::uint64_t> decode_count(std::uint64_t word) {
+  const std::uint64_t count = word & ((std::uint64_t{1} << kCountBits) - 1);
+  if (encode_count(count) != word) return Errc::corrupt;
+  return count;
 }
 
 StaticWords encode_static(const BatchFileIdentity& identity) noexcept {

@@ -49,6 +49,11 @@ template <std::size_t kCount>
   return words;
 }
 
+/// `published` and `released`: 48 bits of count below 16 bits of check, so that one store changes
+/// both and a damaged count is never taken for a smaller one. `corrupt`: they do not match.
+[[nodiscard]] std::uint64_t encode_count(std::uint64_t count) noexcept;
+[[nodiscard]] Result<std::uint64_t> decode_count(std::uint64_t word);
+
 /// With its checksum as the last word.
 [[nodiscard]] StaticWords encode_static(const BatchFileIdentity& identity) noexcept;
 [[nodiscard]] StateWords encode_state(const BatchFileState& state, std::uint64_t number) noexcept;

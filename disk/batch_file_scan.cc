@@ -95,9 +95,13 @@ Result<BatchFileState> read_state(ByteSpan memory) {
   return batch_format::decode_state(words, number);
 }
 
+Result<std::uint64_t> load_count(ByteSpan memory, std::size_t place) {
+  return batch_format::decode_count(load_word(memory, place));
+}
+
 Result<void> read_batches(ByteSpan memory, BatchFileContent& content) {
-  const std::uint64_t published = load_word(memory, batch_format::kPublishedAt);
-  const std::uint64_t released = load_word(memory, batch_format::kReleasedAt);
+  VMS_TRY(const std::uint64_t published, load_count(memory, batch_format::kPublishedAt));
+  VMS_TRY(const std::uint64_t released, load_count(memory, batch_format::kReleasedAt));
   if (released > published || published - released > kBatchEntries) return Errc::corrupt;
   BatchCollector collector(content);
   for (std::uint64_t position = released; position < published; ++position) {
