@@ -30,8 +30,9 @@ class Connection {
   Connection& operator=(const Connection&) = delete;
   virtual ~Connection() = default;
 
-  /// Sends one sealed frame; its payload is gathered (writev), never copied. `disconnected` when the
-  /// peer is gone. Returns when the kernel has taken it all: a peer that does not read pauses us.
+  /// Sends one sealed frame; its payload is gathered (writev), never copied. `disconnected` when
+  /// the peer is gone. Returns when the kernel has taken it all: a peer that does not read pauses
+  /// us.
   [[nodiscard]] virtual Task<Result<void>> send(const wire::Frame& frame) = 0;
   /// The next frame, checked. `bad_frame` / `disconnected` end the connection. Small control
   /// messages and payloads are read with as few system calls as possible.

@@ -153,8 +153,10 @@ Task<void> MetaRemote::resubscribe() {
     subscription->number = 0;
     const auto again = co_await subscribe(subscription);
     if (!again) {
-      VMS_LOG(warning, "meta", "watch of " << subscription->prefix
-                                           << " could not be resumed: " << to_string(again.error()));
+      VMS_LOG(warning,
+              "meta",
+              "watch of " << subscription->prefix
+                          << " could not be resumed: " << to_string(again.error()));
     }
   }
 }

@@ -18,8 +18,8 @@ namespace {
 
 /// After these there is no use in dialling again.
 bool is_final(const Error& error) noexcept {
-  return error == Errc::foreign_store || error == Errc::newer_format ||
-         error == Errc::permission || error == Errc::unsupported;
+  return error == Errc::foreign_store || error == Errc::newer_format || error == Errc::permission ||
+         error == Errc::unsupported;
 }
 
 void close_all(const std::vector<int>& descriptors) noexcept {
@@ -42,8 +42,10 @@ struct NodeClient::State final : public MetaTransport {
   [[nodiscard]] Task<Result<wire::Frame>> ask(wire::Opcode opcode, std::string control) override {
     return call(opcode, std::move(control), wire::Payload(), false, std::nullopt);
   }
-  [[nodiscard]] Task<Result<wire::Frame>> call(wire::Opcode opcode, std::string control,
-                                               wire::Payload payload, bool own_sums,
+  [[nodiscard]] Task<Result<wire::Frame>> call(wire::Opcode opcode,
+                                               std::string control,
+                                               wire::Payload payload,
+                                               bool own_sums,
                                                std::optional<TimePoint> deadline);
   template <class Reply, class Request>
   [[nodiscard]] Task<Result<Reply>> exchange(wire::Opcode opcode, Request request) {
@@ -79,14 +81,24 @@ NodeClient::~NodeClient() = default;
 void NodeClient::set_disk_call_handler(DiskCallHandler handler) {
   state_->on_disk_call = std::move(handler);
 }
-bool NodeClient::is_connected() const noexcept { return state_->connected; }
-std::uint64_t NodeClient::session_count() const noexcept { return state_->sessions; }
-Event& NodeClient::session_changed() noexcept { return state_->changed; }
-meta::MetaStore& NodeClient::meta() noexcept { return state_->remote_meta; }
+bool NodeClient::is_connected() const noexcept {
+  return state_->connected;
+}
+std::uint64_t NodeClient::session_count() const noexcept {
+  return state_->sessions;
+}
+Event& NodeClient::session_changed() noexcept {
+  return state_->changed;
+}
+meta::MetaStore& NodeClient::meta() noexcept {
+  return state_->remote_meta;
+}
 
 // ---- the session ----
 
-void NodeClient::start() { state_->scheduler.spawn(state_->run()); }
+void NodeClient::start() {
+  state_->scheduler.spawn(state_->run());
+}
 
 Task<void> NodeClient::stop() {
   state_->stopping.set();
@@ -119,8 +131,8 @@ Task<Result<SessionInfo>> NodeClient::State::hello(RpcPeer& to) {
   if (options.store) wire::put_id(*request.mutable_store_id(), *options.store);
   const TimePoint deadline = scheduler.now() + Duration(limits::kHandshakeTimeout);
   VMS_CO_TRY(const auto frame,
-             co_await to.call(wire::Opcode::hello, wire::serialize(request), wire::Payload(), false,
-                              deadline));
+             co_await to.call(
+                 wire::Opcode::hello, wire::serialize(request), wire::Payload(), false, deadline));
   VMS_CO_TRY(const auto reply, wire::parse<pb::HelloReply>(frame.control));
   if (reply.version() < wire::kWireVersionOldest || reply.version() > wire::kWireVersion) {
     co_return Errc::newer_format;
@@ -144,8 +156,10 @@ Task<void> NodeClient::State::run() {
     auto dialled = co_await dialer.dial(options.endpoint);
     if (dialled && !stopping.is_set()) {
       ended.reset();
-      const auto opened = std::make_shared<RpcPeer>(
-          scheduler, std::move(*dialled), [this](wire::Frame request) { return serve(std::move(request)); });
+      const auto opened =
+          std::make_shared<RpcPeer>(scheduler, std::move(*dialled), [this](wire::Frame request) {
+            return serve(std::move(request));
+          });
       peer = opened;
       scheduler.spawn(run_peer(opened));
       const auto greeted = co_await hello(*opened);
@@ -183,13 +197,15 @@ Task<Result<SessionInfo>> NodeClient::wait_connected(std::optional<TimePoint> de
   co_return state.info;
 }
 
-Task<Result<wire::Frame>> NodeClient::State::call(wire::Opcode opcode, std::string control,
-                                                  wire::Payload payload, bool own_sums,
+Task<Result<wire::Frame>> NodeClient::State::call(wire::Opcode opcode,
+                                                  std::string control,
+                                                  wire::Payload payload,
+                                                  bool own_sums,
                                                   std::optional<TimePoint> deadline) {
   if (!connected || peer == nullptr) co_return Errc::disconnected;
   const auto through = peer;  // outlives the call even when the session ends meanwhile
-  co_return co_await through->call(opcode, std::move(control), std::move(payload), own_sums,
-                                   deadline);
+  co_return co_await through->call(
+      opcode, std::move(control), std::move(payload), own_sums, deadline);
 }
 
 Task<Answer> NodeClient::State::serve(wire::Frame request) {
@@ -219,7 +235,9 @@ Task<Answer> NodeClient::State::serve(wire::Frame request) {
 
 // ---- keys ----
 
-Task<Result<Incarnation>> NodeClient::create_key(KeyId key, DiskId disk, Epoch token,
+Task<Result<Incarnation>> NodeClient::create_key(KeyId key,
+                                                 DiskId disk,
+                                                 Epoch token,
                                                  std::vector<std::byte> header_record,
                                                  std::uint32_t copies) {
   pb::KeyCreateRequest request;
@@ -228,14 +246,19 @@ Task<Result<Incarnation>> NodeClient::create_key(KeyId key, DiskId disk, Epoch t
   request.set_token(token.value);
   request.set_header_record(std::string(as_text(header_record)));
   request.set_copies(copies);
-  VMS_CO_TRY(const auto reply, co_await state_->exchange<pb::KeyCreateReply>(
-                                   wire::Opcode::key_create, std::move(request)));
+  VMS_CO_TRY(
+      const auto reply,
+      co_await state_->exchange<pb::KeyCreateReply>(wire::Opcode::key_create, std::move(request)));
   co_return wire::get_id<Incarnation>(reply.incarnation());
 }
 
-Task<Result<KeyLength>> NodeClient::append(KeyId key, Epoch token, Sequence sequence,
-                                           std::uint64_t log_offset, BlockIndex data_offset,
-                                           Sequence committed, std::vector<std::byte> record,
+Task<Result<KeyLength>> NodeClient::append(KeyId key,
+                                           Epoch token,
+                                           Sequence sequence,
+                                           std::uint64_t log_offset,
+                                           BlockIndex data_offset,
+                                           Sequence committed,
+                                           std::vector<std::byte> record,
                                            wire::Payload blocks) {
   pb::KeyAppendRequest request;
   request.set_key(key.value());
@@ -246,8 +269,11 @@ Task<Result<KeyLength>> NodeClient::append(KeyId key, Epoch token, Sequence sequ
   request.set_committed(committed.value);
   request.set_record(std::string(as_text(record)));
   VMS_CO_TRY(const auto frame,
-             co_await state_->call(wire::Opcode::key_append, wire::serialize(request),
-                                   std::move(blocks), true, std::nullopt));
+             co_await state_->call(wire::Opcode::key_append,
+                                   wire::serialize(request),
+                                   std::move(blocks),
+                                   true,
+                                   std::nullopt));
   VMS_CO_TRY(const auto reply, wire::parse<pb::KeyAppendReply>(frame.control));
   co_return wire::get_length(reply.length());
 }
@@ -256,8 +282,9 @@ Task<Result<FenceAnswer>> NodeClient::fence(KeyId key, Epoch token) {
   pb::KeyFenceRequest request;
   request.set_key(key.value());
   request.set_token(token.value);
-  VMS_CO_TRY(const auto reply, co_await state_->exchange<pb::KeyFenceReply>(
-                                   wire::Opcode::key_fence, std::move(request)));
+  VMS_CO_TRY(
+      const auto reply,
+      co_await state_->exchange<pb::KeyFenceReply>(wire::Opcode::key_fence, std::move(request)));
   FenceAnswer answer;
   VMS_CO_TRY(answer.length, wire::get_length(reply.length()));
   answer.sealed = reply.sealed();
@@ -273,16 +300,18 @@ Task<Result<KeyLength>> NodeClient::seal(KeyId key, Epoch token, KeyLength lengt
   request.set_key(key.value());
   request.set_token(token.value);
   wire::put_length(*request.mutable_length(), length);
-  VMS_CO_TRY(const auto reply, co_await state_->exchange<pb::KeySealReply>(wire::Opcode::key_seal,
-                                                                           std::move(request)));
+  VMS_CO_TRY(
+      const auto reply,
+      co_await state_->exchange<pb::KeySealReply>(wire::Opcode::key_seal, std::move(request)));
   co_return wire::get_length(reply.length());
 }
 
 Task<Result<std::unique_ptr<pb::KeyInfoReply>>> NodeClient::key_info(KeyId key) {
   pb::KeyInfoRequest request;
   request.set_key(key.value());
-  VMS_CO_TRY(auto reply, co_await state_->exchange<pb::KeyInfoReply>(wire::Opcode::key_info,
-                                                                     std::move(request)));
+  VMS_CO_TRY(
+      auto reply,
+      co_await state_->exchange<pb::KeyInfoReply>(wire::Opcode::key_info, std::move(request)));
   co_return std::make_unique<pb::KeyInfoReply>(std::move(reply));
 }
 
@@ -314,8 +343,10 @@ Task<Result<ReadBlocks>> NodeClient::read(std::vector<ReadRange> ranges) {
   co_return std::move(answer);
 }
 
-Task<Result<LogBytes>> NodeClient::read_log(KeyId key, std::uint64_t log_offset,
-                                            std::uint32_t bytes_max, Epoch token) {
+Task<Result<LogBytes>> NodeClient::read_log(KeyId key,
+                                            std::uint64_t log_offset,
+                                            std::uint32_t bytes_max,
+                                            Epoch token) {
   pb::KeyReadLogRequest request;
   request.set_key(key.value());
   request.set_log_offset(log_offset);
@@ -331,22 +362,27 @@ Task<Result<LogBytes>> NodeClient::read_log(KeyId key, std::uint64_t log_offset,
   co_return std::move(answer);
 }
 
-Task<Result<KeyLength>> NodeClient::reserve(KeyId key, Epoch token, BlockIndex data_blocks,
+Task<Result<KeyLength>> NodeClient::reserve(KeyId key,
+                                            Epoch token,
+                                            BlockIndex data_blocks,
                                             std::uint64_t log_bytes) {
   pb::KeyReserveRequest request;
   request.set_key(key.value());
   request.set_token(token.value);
   request.set_data_blocks(data_blocks.value);
   request.set_log_bytes(log_bytes);
-  VMS_CO_TRY(const auto reply, co_await state_->exchange<pb::KeyReserveReply>(
-                                   wire::Opcode::key_reserve, std::move(request)));
+  VMS_CO_TRY(const auto reply,
+             co_await state_->exchange<pb::KeyReserveReply>(wire::Opcode::key_reserve,
+                                                            std::move(request)));
   KeyLength length;
   VMS_CO_TRY(length.blocks, wire::get_blocks(reply.data_blocks()));
   length.log_bytes = reply.log_bytes();
   co_return length;
 }
 
-Task<Result<void>> NodeClient::free_blocks(KeyId key, Epoch token, DiskId disk,
+Task<Result<void>> NodeClient::free_blocks(KeyId key,
+                                           Epoch token,
+                                           DiskId disk,
                                            std::vector<FreeRun> runs) {
   pb::KeyFreeRequest request;
   request.set_key(key.value());
@@ -357,8 +393,8 @@ Task<Result<void>> NodeClient::free_blocks(KeyId key, Epoch token, DiskId disk,
     added->set_block(run.first.value);
     added->set_count(run.blocks);
   }
-  VMS_CO_CHECK(co_await state_->exchange<pb::KeyFreeReply>(wire::Opcode::key_free,
-                                                           std::move(request)));
+  VMS_CO_CHECK(
+      co_await state_->exchange<pb::KeyFreeReply>(wire::Opcode::key_free, std::move(request)));
   co_return success();
 }
 
@@ -397,8 +433,8 @@ Task<Result<void>> NodeClient::hold(DiskId disk, Epoch epoch) {
   pb::DiskHoldRequest request;
   wire::put_id(*request.mutable_disk(), disk);
   request.set_epoch(epoch.value);
-  VMS_CO_CHECK(co_await state_->exchange<pb::DiskHoldReply>(wire::Opcode::disk_hold,
-                                                            std::move(request)));
+  VMS_CO_CHECK(
+      co_await state_->exchange<pb::DiskHoldReply>(wire::Opcode::disk_hold, std::move(request)));
   co_return success();
 }
 
@@ -414,8 +450,9 @@ Task<Result<void>> NodeClient::release(DiskId disk, Epoch epoch) {
 Task<Result<HolderInfo>> NodeClient::holder(DiskId disk) {
   pb::DiskHolderRequest request;
   wire::put_id(*request.mutable_disk(), disk);
-  VMS_CO_TRY(const auto reply, co_await state_->exchange<pb::DiskHolderReply>(
-                                   wire::Opcode::disk_holder, std::move(request)));
+  VMS_CO_TRY(const auto reply,
+             co_await state_->exchange<pb::DiskHolderReply>(wire::Opcode::disk_holder,
+                                                            std::move(request)));
   HolderInfo info;
   info.held = reply.held();
   info.epoch = Epoch(reply.epoch());
@@ -427,8 +464,10 @@ Task<Result<HolderInfo>> NodeClient::holder(DiskId disk) {
 
 Task<Result<DiskCallAnswer>> NodeClient::call_holder(const pb::DiskCallRequest& request,
                                                      std::optional<TimePoint> deadline) {
-  VMS_CO_TRY(auto frame, co_await state_->call(wire::Opcode::disk_call, wire::serialize(request),
-                                               wire::Payload(), false, deadline));
+  VMS_CO_TRY(
+      auto frame,
+      co_await state_->call(
+          wire::Opcode::disk_call, wire::serialize(request), wire::Payload(), false, deadline));
   VMS_CO_TRY(auto reply, wire::parse<pb::DiskCallReply>(frame.control));
   DiskCallAnswer answer;
   answer.reply = std::make_unique<pb::DiskCallReply>(std::move(reply));
@@ -437,16 +476,17 @@ Task<Result<DiskCallAnswer>> NodeClient::call_holder(const pb::DiskCallRequest& 
 }
 
 Task<Result<std::unique_ptr<pb::NodeStatusReply>>> NodeClient::status() {
-  VMS_CO_TRY(auto reply, co_await state_->exchange<pb::NodeStatusReply>(
-                             wire::Opcode::node_status, pb::NodeStatusRequest()));
+  VMS_CO_TRY(auto reply,
+             co_await state_->exchange<pb::NodeStatusReply>(wire::Opcode::node_status,
+                                                            pb::NodeStatusRequest()));
   co_return std::make_unique<pb::NodeStatusReply>(std::move(reply));
 }
 
 Task<Result<std::unique_ptr<pb::GcRunReply>>> NodeClient::run_gc(bool dry_run) {
   pb::GcRunRequest request;
   request.set_dry_run(dry_run);
-  VMS_CO_TRY(auto reply, co_await state_->exchange<pb::GcRunReply>(wire::Opcode::gc_run,
-                                                                   std::move(request)));
+  VMS_CO_TRY(auto reply,
+             co_await state_->exchange<pb::GcRunReply>(wire::Opcode::gc_run, std::move(request)));
   co_return std::make_unique<pb::GcRunReply>(std::move(reply));
 }
 

@@ -42,7 +42,7 @@ struct ClientOptions {
   std::string program;  // for people: "nbdkit-vmstore vm1"
   BootId boot;
   std::uint32_t pid = 0;
-  std::optional<StoreId> store;          // refuse any other store
+  std::optional<StoreId> store;               // refuse any other store
   std::chrono::milliseconds retry_first{20};  // reconnect pause, doubled up to retry_last
   std::chrono::milliseconds retry_last{1000};
 };
@@ -89,7 +89,8 @@ struct DiskCallAnswer {
 class NodeClient {
  public:
   /// Called for disk_call requests relayed to us as the holder of a disk.
-  using DiskCallHandler = std::function<Task<Result<DiskCallAnswer>>(DiskId, std::unique_ptr<pb::DiskCallRequest>)>;
+  using DiskCallHandler =
+      std::function<Task<Result<DiskCallAnswer>>(DiskId, std::unique_ptr<pb::DiskCallRequest>)>;
 
   NodeClient(Scheduler& scheduler, Dialer& dialer, ClientOptions options);
   NodeClient(const NodeClient&) = delete;
@@ -110,29 +111,41 @@ class NodeClient {
   [[nodiscard]] Event& session_changed() noexcept;
 
   // Keys. All return `disconnected` at once when there is no session.
-  [[nodiscard]] Task<Result<Incarnation>> create_key(KeyId key, DiskId disk, Epoch token,
+  [[nodiscard]] Task<Result<Incarnation>> create_key(KeyId key,
+                                                     DiskId disk,
+                                                     Epoch token,
                                                      std::vector<std::byte> header_record,
                                                      std::uint32_t copies);
   /// `record` is the encoded header, `blocks` its stored blocks.
-  [[nodiscard]] Task<Result<KeyLength>> append(KeyId key, Epoch token, Sequence sequence,
-                                               std::uint64_t log_offset, BlockIndex data_offset,
-                                               Sequence committed, std::vector<std::byte> record,
+  [[nodiscard]] Task<Result<KeyLength>> append(KeyId key,
+                                               Epoch token,
+                                               Sequence sequence,
+                                               std::uint64_t log_offset,
+                                               BlockIndex data_offset,
+                                               Sequence committed,
+                                               std::vector<std::byte> record,
                                                wire::Payload blocks);
   [[nodiscard]] Task<Result<FenceAnswer>> fence(KeyId key, Epoch token);
   [[nodiscard]] Task<Result<KeyLength>> seal(KeyId key, Epoch token, KeyLength length);
   [[nodiscard]] Task<Result<std::unique_ptr<pb::KeyInfoReply>>> key_info(KeyId key);
   /// At most limits::kReadBlocksMax blocks in all.
   [[nodiscard]] Task<Result<ReadBlocks>> read(std::vector<ReadRange> ranges);
-  [[nodiscard]] Task<Result<LogBytes>> read_log(KeyId key, std::uint64_t log_offset,
-                                                std::uint32_t bytes_max, Epoch token = Epoch());
+  [[nodiscard]] Task<Result<LogBytes>> read_log(KeyId key,
+                                                std::uint64_t log_offset,
+                                                std::uint32_t bytes_max,
+                                                Epoch token = Epoch());
   /// Space is allocated so that the key can grow to these totals; answers what is allocated.
-  [[nodiscard]] Task<Result<KeyLength>> reserve(KeyId key, Epoch token, BlockIndex data_blocks,
+  [[nodiscard]] Task<Result<KeyLength>> reserve(KeyId key,
+                                                Epoch token,
+                                                BlockIndex data_blocks,
                                                 std::uint64_t log_bytes);
   struct FreeRun {
     BlockIndex first;
     std::uint64_t blocks = 0;
   };
-  [[nodiscard]] Task<Result<void>> free_blocks(KeyId key, Epoch token, DiskId disk,
+  [[nodiscard]] Task<Result<void>> free_blocks(KeyId key,
+                                               Epoch token,
+                                               DiskId disk,
                                                std::vector<FreeRun> runs);
   [[nodiscard]] Task<Result<void>> committed(KeyId key, Epoch token, Sequence committed);
   /// Read-only descriptors for the local short cut; `unsupported` off this host.
