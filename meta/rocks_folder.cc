@@ -95,7 +95,9 @@ Result<std::unique_ptr<RocksFolder>> RocksFolder::begin(const std::string& path)
   return folder;
 }
 
-Result<void> RocksFolder::make_db_folder() { return files_->make_folder(kDbFolder); }
+Result<void> RocksFolder::make_db_folder() {
+  return files_->make_folder(kDbFolder);
+}
 
 Result<void> RocksFolder::finish() {
   return write_state(State::complete);

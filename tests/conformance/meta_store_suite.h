@@ -516,9 +516,9 @@ TEST_P(MetaStoreSuite, AnsweredChangesSurviveRestartAndCrash) {
 
 TEST_P(MetaStoreSuite, AnswersOfLongHistoryEqualTheModel) {
   Random random(20);
-  using Image = std::map<std::string, std::string>;
-  std::map<std::uint64_t, Image> oracle;
-  Image now;
+  using Content = std::map<std::string, std::string>;
+  std::map<std::uint64_t, Content> oracle;
+  Content now;
   std::uint64_t oldest = 1;
   oracle[1] = now;
   for (int step = 0; step < 300; ++step) {
