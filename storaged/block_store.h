@@ -27,6 +27,7 @@
 #include "base/result.h"
 #include "base/sync.h"
 #include "base/worker_pool.h"
+#include "storaged/block_run.h"
 #include "wire/frame.h"
 #include "wire/record.h"
 
@@ -35,13 +36,17 @@ namespace vmstore::storaged {
 struct BlockStoreOptions {
   std::uint64_t journal_bytes = 0;  // 0: limits::kJournalBytes; tests use small rings
   std::uint64_t reserve_bytes = 0;  // space kept for acknowledged data and for freeing
+  std::size_t open_keys_max = 512;  // keys whose three files stay open; the process needs the limit
+  /// A worker of its own for the ring, so that group writes never queue behind syncs; null: the
+  /// pool.
+  WorkerPool* journal_pool = nullptr;
 };
 
 /// State of one key as kept in its log head.
 struct KeyState {
   KeyId key;
   DiskId disk;
-  Epoch token;      // fence: appends below are refused
+  Epoch token;  // fence: appends below are refused
   bool sealed = false;
   bool shared = false;
   bool damaged = false;  // unknown beyond repair here: reads of good blocks still work
@@ -79,12 +84,8 @@ struct KeyFilesAnswer {
   int data_fd = -1;  // owned by the store, valid until the key is deleted
   int sums_fd = -1;
   KeyLength length;
+  std::shared_ptr<void> owner;  // keeps the descriptors open until they are sent
 };
-struct BlockRun {
-  BlockIndex first;
-  std::uint64_t blocks = 0;
-};
-
 struct BlockStoreCounters {
   std::uint64_t appends = 0;
   std::uint64_t append_bytes = 0;
@@ -97,7 +98,8 @@ struct BlockStoreCounters {
   std::uint64_t keys_deleted = 0;
 };
 
-/// THREADS: the scheduler's; blocking work goes to the pool.
+/// THREADS: the scheduler's; blocking work goes to the pool. A started call must be awaited to its
+/// end; only the end of the whole process (or its simulated crash) abandons calls.
 class BlockStore {
  public:
   /// `files` is the node's data folder (below it: keys/, journal); both outlive the store.
@@ -112,9 +114,12 @@ class BlockStore {
   /// Finishes what is under way, destages, closes. After it the folder needs no replay.
   [[nodiscard]] Task<void> close();
 
-  [[nodiscard]] Task<Result<KeyState>> create(KeyId key, DiskId disk, Epoch token,
+  [[nodiscard]] Task<Result<KeyState>> create(KeyId key,
+                                              DiskId disk,
+                                              Epoch token,
                                               std::vector<std::byte> header_record,
-                                              std::uint32_t copies, bool shared);
+                                              std::uint32_t copies,
+                                              bool shared);
   [[nodiscard]] Task<Result<KeyLength>> append(AppendRequest request);
   struct Fenced {
     KeyState state;
@@ -126,12 +131,18 @@ class BlockStore {
   [[nodiscard]] Task<Result<KeyLength>> seal(KeyId key, Epoch token, KeyLength length);
   [[nodiscard]] Result<KeyState> info(KeyId key) const;
   [[nodiscard]] Task<Result<ReadAnswer>> read(std::vector<ReadRangeRequest> ranges);
-  [[nodiscard]] Task<Result<LogAnswer>> read_log(KeyId key, std::uint64_t log_offset,
+  [[nodiscard]] Task<Result<LogAnswer>> read_log(KeyId key,
+                                                 std::uint64_t log_offset,
                                                  std::uint32_t bytes_max);
-  [[nodiscard]] Task<Result<KeyLength>> reserve(KeyId key, Epoch token, BlockIndex data_blocks,
+  [[nodiscard]] Task<Result<KeyLength>> reserve(KeyId key,
+                                                Epoch token,
+                                                BlockIndex data_blocks,
                                                 std::uint64_t log_bytes);
-  /// An owner's private free: punches. Refused in a shared key, of another disk, or by a stale token.
-  [[nodiscard]] Task<Result<void>> free_private(KeyId key, Epoch token, DiskId disk,
+  /// An owner's private free: punches. Refused in a shared key, of another disk, or by a stale
+  /// token.
+  [[nodiscard]] Task<Result<void>> free_private(KeyId key,
+                                                Epoch token,
+                                                DiskId disk,
                                                 std::vector<BlockRun> runs);
   void note_committed(KeyId key, Epoch token, Sequence committed);
   [[nodiscard]] Task<Result<KeyFilesAnswer>> key_files(KeyId key);

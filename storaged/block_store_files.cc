@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which key files are open, and the space behind their ends.
+#include <algorithm>
+#include <utility>
+
+#include "base/fault.h"
+#include "base/log.h"
+#include "storaged/block_store_state.h"
+
+namespace vmstore::storaged {
+namespace {
+
+struct Opened {
+  std::shared_ptr<KeyFiles> files;
+  bool too_short = false;
+};
+
+Result<Opened> open_checked(Files& folder, KeyId id, const KeyLength& length) {
+  Opened opened;
+  VMS_TRY(opened.files, KeyFiles::open(folder, id));
+  const auto sizes = opened.files->check_sizes(length);
+  if (!sizes && sizes.error() != Errc::corrupt) return sizes.error();
+  opened.too_short = !sizes.has_value();
+  return opened;
+}
+
+/// Allocates [from, end) and, if it can be had, `ahead` more. Returns the new end.
+Result<std::uint64_t> extend(File& file,
+                             std::uint64_t from,
+                             std::uint64_t end,
+                             std::uint64_t ahead) {
+  if (end <= from) return from;
+  if (ahead > 0) {
+    const auto generous = file.allocate(from, end + ahead - from);
+    if (generous) return end + ahead;
+    if (generous.error() != Errc::no_space) return generous.error();
+  }
+  VMS_CHECK(file.allocate(from, end - from));
+  return end;
+}
+
+Result<Key::Allocated> extend_all(KeyFiles& files,
+                                  const Key::Allocated& from,
+                                  const Key::Allocated& ends,
+                                  bool ahead) {
+  Key::Allocated reached = from;
+  VMS_FAULT("allocate.before");
+  VMS_TRY(reached.data, extend(files.data(), from.data, ends.data, ahead ? kDataAheadBytes : 0));
+  VMS_TRY(reached.log, extend(files.log(), from.log, ends.log, ahead ? kLogAheadBytes : 0));
+  VMS_TRY(reached.sums, extend(files.sums(), from.sums, ends.sums, ahead ? kSumsAheadBytes : 0));
+  VMS_FAULT("allocate.after");
+  return reached;
+}
+
+/// Without it a power cut could take back what was promised.
+Result<void> sync_all(Files& folders, KeyFiles& files, const std::string& folder) {
+  VMS_FAULT("reserve.before_sync");
+  if (!folder.empty()) VMS_CHECK(folders.sync_folder(folder));
+  VMS_CHECK(files.data().sync());
+  VMS_CHECK(files.sums().sync());
+  VMS_CHECK(files.log().sync());
+  VMS_FAULT("reserve.after_sync");
+  return success();
+}
+
+}  // namespace
+
+void BlockStore::State::adopt_files(Key& key, std::shared_ptr<KeyFiles> opened) {
+  if (key.files) return;
+  key.files = std::move(opened);
+  key.lru = open_keys.insert(open_keys.end(), &key);
+  close_surplus_files();
+}
+
+void BlockStore::State::drop_files(Key& key) {
+  if (!key.files) return;
+  open_keys.erase(key.lru);
+  key.files.reset();
+}
+
+void BlockStore::State::close_surplus_files() {
+  // A key that is not synced stays open: an error of its write-back is told to an open file only.
+  auto it = open_keys.begin();
+  while (it != open_keys.end() && open_keys.size() > options.open_keys_max) {
+    Key& key = **it++;
+    const bool synced = !key.dirty && !key.destaging;
+    if (synced && key.idle() && key.files.use_count() == 1) drop_files(key);
+  }
+  // Some slack, so that a round of syncs lets many keys go.
+  if (open_keys.size() > options.open_keys_max + options.open_keys_max / 4) destage_work.set();
+}
+
+Task<Result<std::shared_ptr<KeyFiles>>> BlockStore::State::files_of(std::shared_ptr<Key> key) {
+  if (key->files) {
+    open_keys.splice(open_keys.end(), open_keys, key->lru);
+    co_return key->files;
+  }
+  const KeyLength length = key->state.length;
+  auto work = [this, &key, &length] { return open_checked(files, key->id(), length); };
+  const auto opened = co_await run_on(pool, scheduler, work);
+  if (!opened) {
+    if (opened.error() == Errc::unknown) {
+      VMS_LOG(error, "storaged", "key " << key->id().hex() << ": a file is missing");
+      key->state.damaged = true;
+    }
+    co_return opened.error();
+  }
+  if (opened->too_short && !key->state.damaged && key->live) {
+    VMS_LOG(error, "storaged", "key " << key->id().hex() << ": a file is shorter than its length");
+    key->state.damaged = true;
+  }
+  if (!key->live) co_return Errc::not_found;
+  adopt_files(*key, opened->files);
+  co_return key->files;
+}
+
+bool BlockStore::State::has_space(const Key& key, const KeyLength& end) noexcept {
+  return key.allocated.data >= end.blocks.value * kBlockBytes &&
+         key.allocated.log >= limits::kLogHeadBytes + end.log_bytes &&
+         key.allocated.sums >= end.blocks.value * kSumBytes;
+}
+
+Task<Result<void>> BlockStore::State::allocate(std::shared_ptr<Key> key,
+                                               std::shared_ptr<KeyFiles> opened,
+                                               Key::Allocated ends,
+                                               bool ahead) {
+  // What lies below the length is written already.
+  Key::Allocated from = key->allocated;
+  from.data = std::max(from.data, key->state.length.blocks.value * kBlockBytes);
+  from.log = std::max(from.log, limits::kLogHeadBytes + key->state.length.log_bytes);
+  from.sums = std::max(from.sums, key->state.length.blocks.value * kSumBytes);
+  auto work = [&opened, &from, &ends, ahead] { return extend_all(*opened, from, ends, ahead); };
+  const auto reached = co_await run_on(pool, scheduler, work);
+  if (!reached) co_return reached.error();
+  key->allocated.data = std::max(key->allocated.data, reached->data);
+  key->allocated.log = std::max(key->allocated.log, reached->log);
+  key->allocated.sums = std::max(key->allocated.sums, reached->sums);
+  co_return success();
+}
+
+Task<Result<void>> BlockStore::State::reserve_space(std::shared_ptr<Key> key,
+                                                    std::shared_ptr<KeyFiles> opened,
+                                                    KeyLength end) {
+  Key::Allocated ends;
+  ends.data = end.blocks.value * kBlockBytes;
+  ends.log = limits::kLogHeadBytes + end.log_bytes;
+  ends.sums = end.blocks.value * kSumBytes;
+  const std::uint64_t wanted = ends.data - std::min(ends.data, key->allocated.data);
+  auto ask = [this] { return files.space(); };
+  VMS_CO_TRY(const auto space, co_await run_on(pool, scheduler, ask));
+  if (space.free_bytes < options.reserve_bytes + wanted) co_return Errc::no_space;
+  VMS_CO_CHECK(co_await allocate(key, opened, ends, false));
+  const std::string folder = key->names_unsynced ? key_folder(key->id()) : std::string();
+  auto sync = [this, &opened, &folder] { return sync_all(files, *opened, folder); };
+  const auto synced = co_await run_on(pool, scheduler, sync);
+  ++counters.syncs;
+  if (synced) key->names_unsynced = false;
+  if (!synced) fail_key(*key, "its reserved space cannot be synced", synced.error());
+  co_return synced;
+}
+
+}  // namespace vmstore::storaged

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+// Freeing: an owner's private frees and the punches of garbage collection. In the ring first, then
+// the sums are set to zero, then the space is given back.
+#include <algorithm>
+#include <utility>
+
+#include "base/fault.h"
+#include "base/log.h"
+#include "storaged/block_store_state.h"
+
+namespace vmstore::storaged {
+namespace {
+
+constexpr std::size_t kSumsAtOnce = 8192;
+
+/// Sorted, adjacent and overlapping ones merged. `invalid_argument`: empty or beyond `end`.
+Result<std::vector<BlockRun>> normalize(std::vector<BlockRun> runs, BlockIndex end) {
+  for (const BlockRun& run : runs) {
+    if (run.blocks == 0 || run.blocks > end.value || run.first.value > end.value - run.blocks) {
+      return Errc::invalid_argument;
+    }
+  }
+  std::sort(runs.begin(), runs.end(), [](const BlockRun& a, const BlockRun& b) {
+    return a.first < b.first;
+  });
+  std::vector<BlockRun> merged;
+  for (const BlockRun& run : runs) {
+    const std::uint64_t run_end = run.first.value + run.blocks;
+    if (merged.empty() || merged.back().first.value + merged.back().blocks < run.first.value) {
+      merged.push_back(run);
+    } else {
+      BlockRun& last = merged.back();
+      last.blocks = std::max(last.first.value + last.blocks, run_end) - last.first.value;
+    }
+  }
+  return merged;
+}
+
+/// Calls `visit(first block, its sums)` over the sums of `run`, in pieces.
+template <class Visit>
+Result<void> for_each_sums(KeyFiles& files, const BlockRun& run, Visit visit) {
+  std::vector<std::uint64_t> sums;
+  for (std::uint64_t done = 0; done < run.blocks; done += sums.size()) {
+    sums.resize(std::min<std::uint64_t>(run.blocks - done, kSumsAtOnce));
+    const BlockIndex first{run.first.value + done};
+    VMS_CHECK(files.read_sums(first, sums));
+    visit(first, std::span<const std::uint64_t>(sums));
+  }
+  return success();
+}
+
+Result<std::uint64_t> punch_files(KeyFiles& files, std::span<const BlockRun> runs) {
+  std::uint64_t present = 0;
+  VMS_FAULT("punch.before_files");
+  for (const BlockRun& run : runs) {
+    VMS_CHECK(for_each_sums(files, run, [&](BlockIndex, std::span<const std::uint64_t> sums) {
+      const auto gone = std::count(sums.begin(), sums.end(), std::uint64_t{0});
+      present += sums.size() - static_cast<std::uint64_t>(gone);
+    }));
+    VMS_CHECK(files.punch(run));
+  }
+  VMS_FAULT("punch.after_files");
+  return present;
+}
+
+Result<std::vector<BlockRun>> find_present(KeyFiles& files, BlockIndex end) {
+  std::vector<BlockRun> present;
+  const auto add = [&present](BlockIndex first, std::span<const std::uint64_t> sums) {
+    for (std::size_t i = 0; i < sums.size(); ++i) {
+      if (sums[i] == 0) continue;
+      const std::uint64_t block = first.value + i;
+      const bool adjacent =
+          !present.empty() && present.back().first.value + present.back().blocks == block;
+      if (adjacent) ++present.back().blocks;
+      if (!adjacent) present.push_back(BlockRun{BlockIndex{block}, 1});
+    }
+  };
+  VMS_CHECK(for_each_sums(files, BlockRun{BlockIndex{0}, end.value}, add));
+  return present;
+}
+
+}  // namespace
+
+Task<Result<std::uint64_t>> BlockStore::State::punch_runs(std::shared_ptr<Key> key,
+                                                          Epoch token,
+                                                          std::vector<BlockRun> wanted) {
+  VMS_CO_TRY(const auto runs, normalize(std::move(wanted), key->state.length.blocks));
+  VMS_CO_TRY(const auto opened, co_await files_of(key));
+  if (key->state.damaged) co_return Errc::unknown;
+  std::uint64_t punched = 0;
+  for (std::size_t begin = 0; begin < runs.size(); begin += kPunchRunsMax) {
+    const std::size_t count = std::min(kPunchRunsMax, runs.size() - begin);
+    const std::span<const BlockRun> part(runs.data() + begin, count);
+    const std::vector<std::byte> body = encode_punch(part);
+    Op op(scheduler, key, EntryKind::punch);
+    op.fields.token = token;
+    op.body = body;
+    VMS_CO_CHECK(co_await commit(op));
+    auto work = [&opened, part] { return punch_files(*opened, part); };
+    const auto done = co_await run_on(pool, scheduler, work);
+    finish_effects(*key);
+    if (!done) {
+      fail_key(*key, "cannot be punched", done.error());
+      co_return done.error();
+    }
+    punched += *done;
+  }
+  counters.blocks_punched += punched;
+  co_return punched;
+}
+
+Task<Result<void>> BlockStore::free_private(KeyId key_id,
+                                            Epoch token,
+                                            DiskId disk,
+                                            std::vector<BlockRun> runs) {
+  State& s = *state_;
+  VMS_CO_TRY(const auto pass, s.calls.enter());
+  VMS_CO_TRY(const auto key, s.find_undamaged(key_id));
+  const auto lock = co_await key->control.lock();
+  if (!key->live) co_return Errc::not_found;
+  if (key->state.disk != disk || key->state.shared) co_return Errc::permission;
+  if (token < key->token) co_return Errc::stale_token;
+  VMS_CO_CHECK(co_await s.punch_runs(key, key->state.token, std::move(runs)));
+  co_return success();
+}
+
+Task<Result<std::uint64_t>> BlockStore::punch(KeyId key_id, std::vector<BlockRun> runs) {
+  State& s = *state_;
+  VMS_CO_TRY(const auto pass, s.calls.enter());
+  VMS_CO_TRY(const auto key, s.find_undamaged(key_id));
+  const auto lock = co_await key->control.lock();
+  if (!key->live) co_return Errc::not_found;
+  if (!key->state.sealed) co_return Errc::invalid_argument;
+  co_return co_await s.punch_runs(key, key->state.token, std::move(runs));
+}
+
+Task<Result<std::vector<BlockRun>>> BlockStore::present_blocks(KeyId key_id) {
+  State& s = *state_;
+  VMS_CO_TRY(const auto pass, s.calls.enter());
+  VMS_CO_TRY(const auto key, s.find_undamaged(key_id));
+  VMS_CO_TRY(const auto opened, co_await s.files_of(key));
+  if (key->state.damaged) co_return Errc::unknown;
+  const BlockIndex end = key->state.length.blocks;
+  auto work = [&opened, end] { return find_present(*opened, end); };
+  co_return co_await run_on(s.pool, s.scheduler, work);
+}
+
+}  // namespace vmstore::storaged
