@@ -100,10 +100,13 @@ class RawClient {
     }
     return ::sendmsg(fd_, &message, MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size());
   }
-  /// Sends without ever waiting; false when the peer takes no more.
-  bool send_now(ByteSpan bytes) {
-    return ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT) ==
-           static_cast<ssize_t>(bytes.size());
+  /// Sends what the peer takes; 0 when it has taken nothing for a while.
+  std::size_t send_some(ByteSpan bytes) {
+    constexpr int kWhileMs = 500;
+    pollfd wanted{fd_, POLLOUT, 0};
+    if (::poll(&wanted, 1, kWhileMs) != 1) return 0;
+    const ssize_t sent = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    return sent > 0 ? static_cast<std::size_t>(sent) : 0;
   }
   /// The next bytes; none when the peer closed. Fails the test when neither comes.
   std::vector<std::byte> receive(std::size_t bytes_max) {
