@@ -208,8 +208,10 @@ void BlockStore::State::complete(Op& op) {
     case EntryKind::punch:
       key.data_dirty = true;
       break;
-    case EntryKind::create:
     case EntryKind::remove:
+      key.removed = true;
+      [[fallthrough]];
+    case EntryKind::create:
       key.folder_dirty = true;
       break;
     case EntryKind::fence:

@@ -265,6 +265,7 @@ Task<Result<void>> BlockStore::remove(KeyId key_id) {
             "storaged",
             "key " << key_id.hex() << " cannot be removed: " << to_string(removed.error()));
     key->state.damaged = true;
+    key->removed = false;
     key->live = true;
     co_return removed.error();
   }

@@ -99,17 +99,17 @@ Task<Result<std::shared_ptr<KeyFiles>>> BlockStore::State::files_of(std::shared_
   auto work = [this, &key, &length] { return open_checked(files, key->id(), length); };
   const auto opened = co_await run_on(pool, scheduler, work);
   if (!opened) {
-    if (opened.error() == Errc::unknown) {
+    if (opened.error() == Errc::unknown && !key->removed) {
       VMS_LOG(error, "storaged", "key " << key->id().hex() << ": a file is missing");
       key->state.damaged = true;
     }
     co_return opened.error();
   }
-  if (opened->too_short && !key->state.damaged && key->live) {
+  if (opened->too_short && !key->state.damaged && !key->removed) {
     VMS_LOG(error, "storaged", "key " << key->id().hex() << ": a file is shorter than its length");
     key->state.damaged = true;
   }
-  if (!key->live) co_return Errc::not_found;
+  if (key->removed) co_return Errc::not_found;
   adopt_files(*key, opened->files);
   co_return key->files;
 }

@@ -62,6 +62,7 @@ Task<Result<void>> BlockStore::State::recover() {
   }
   auto replay = [&recovery] { return recovery.run(); };
   VMS_CO_CHECK(co_await run_on(pool, scheduler, replay));
+  completed_number = journal->last_number();
   for (const auto& [id, recovered] : recovery.keys()) {
     const auto key = std::make_shared<Key>(scheduler, recovered.head);
     key->head_lost = !recovered.head_known;

@@ -65,8 +65,9 @@ Task<Result<void>> BlockStore::State::destage_few(std::span<const std::shared_pt
     // Effects that are under way belong to ops in the ring; they wait for nothing of ours.
     while (key->pending_effects > 0) static_cast<void>(co_await key->changed.wait_pulse());
     if (std::exchange(key->folder_dirty, false)) dirty_folders.insert(key_folder(key->id()));
-    if (key->failed || !key->live) continue;
+    if (key->failed || key->removed) continue;
     const auto opened = co_await files_of(key);
+    if (key->removed) continue;
     if (!opened && opened.error() != Errc::unknown) co_return opened.error();
     if (!opened) {
       fail_key(*key, "cannot be synced", opened.error());
@@ -110,7 +111,7 @@ Task<Result<void>> BlockStore::State::destage_keys(std::vector<std::shared_ptr<K
 
 Task<Result<void>> BlockStore::State::mark_failed_keys(std::vector<std::shared_ptr<Key>> failed) {
   for (const auto& key : failed) {
-    if (!key->mark_needed || !key->live) continue;
+    if (!key->mark_needed || key->removed) continue;
     auto work = [this, &key] { return write_bad_mark(files, key->id()); };
     const auto marked = co_await run_on(pool, scheduler, work);
     if (!marked) co_return marked.error();

@@ -135,6 +135,7 @@ Result<void> Journal::write_prepared(const GroupPlace& place) {
 }
 
 RingHead Journal::next_head(std::uint64_t released_number, bool clean) const {
+  VMS_ASSERT(released_number + 1 >= head_.tail_number);
   RingHead head = head_;
   ++head.generation;
   head.tail_offset = space_.tail_after(released_number);

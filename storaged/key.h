@@ -69,10 +69,11 @@ class OpQueue {
 struct Key {
   Key(Scheduler& scheduler, const LogHead& head);
 
-  LogHead state;       // .generation: of the head that is synced
-  Epoch token;         // highest accepted, durable or on its way
-  KeyLength accepted;  // with what is on its way
-  bool live = true;    // false while it is being created or removed
+  LogHead state;         // .generation: of the head that is synced
+  Epoch token;           // highest accepted, durable or on its way
+  KeyLength accepted;    // with what is on its way
+  bool live = true;      // false while it is being created or removed
+  bool removed = false;  // the ring says so: nothing of it needs to be kept
   bool sealing = false;
   bool failed = false;       // a write or sync failed: never tried again
   bool mark_needed = false;  // failed, and not yet said so on stable storage

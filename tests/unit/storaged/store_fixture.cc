@@ -109,6 +109,7 @@ void Machine::end_process() {
 Result<void> Machine::start() {
   process_ = std::make_unique<sim::VirtualScheduler>(world, "node");
   process_->on_freeze([this] { files.freeze(); });
+  if (on_process) on_process(*process_);
   pool_ = std::make_unique<sim::SimWorkerPool>(world);
   store_ = std::make_unique<BlockStore>(*process_, *pool_, files, options);
   sim::Running<Result<void>> opening(*process_, store_->open(kNode));

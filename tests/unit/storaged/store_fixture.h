@@ -3,7 +3,7 @@
 // what an owner knows of a key, to make its next append and to compare what is there.
 #pragma once
 
-#include <map>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -94,6 +94,8 @@ class Machine {
   sim::World world;
   sim::MemoryFiles files;
   BlockStoreOptions options;
+  /// Called with each new process before it opens the store.
+  std::function<void(sim::VirtualScheduler&)> on_process;
   [[nodiscard]] sim::VirtualScheduler& process() { return *process_; }
   [[nodiscard]] sim::SimWorkerPool& pool() { return *pool_; }
 
