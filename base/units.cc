@@ -114,4 +114,16 @@ Result<DiskReference> parse_disk_reference(std::string_view text) {
   return reference;
 }
 
+std::string absolute_endpoint(std::string_view text, std::string_view folder) {
+  constexpr std::string_view kUnixPrefix = "unix:";
+  const bool is_unix = text.starts_with(kUnixPrefix);
+  if (is_unix) text.remove_prefix(kUnixPrefix.size());
+  const bool is_host = !is_unix && text.find('/') == std::string_view::npos &&
+                       text.find(':') != std::string_view::npos;
+  if (is_host || text.empty() || text.starts_with('/')) return std::string(text);
+  std::string path(folder);
+  path.append("/").append(text);
+  return path;
+}
+
 }  // namespace vmstore

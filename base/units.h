@@ -30,4 +30,8 @@ struct DiskReference {
 };
 [[nodiscard]] Result<DiskReference> parse_disk_reference(std::string_view text);
 
+/// The endpoint of a node as it was typed in `folder`, for a process that leaves it: the path of a
+/// unix socket (`unix:` in front or not) becomes absolute, HOST:PORT stays.
+[[nodiscard]] std::string absolute_endpoint(std::string_view text, std::string_view folder);
+
 }  // namespace vmstore

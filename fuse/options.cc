@@ -5,6 +5,8 @@
 #include <optional>
 #include <string_view>
 
+#include "base/units.h"
+
 namespace vmstore::fuse {
 namespace {
 
@@ -78,8 +80,8 @@ std::string parse_options(const std::vector<std::string>& arguments,
       value = arguments[++i];
     }
     if (value.empty()) return std::string(setting->name) + " needs a value";
-    const bool is_path = setting->is_path || value.find('/') != std::string_view::npos;
-    options.*(setting->to) = is_path ? absolute(value, folder) : std::string(value);
+    options.*(setting->to) =
+        setting->is_path ? absolute(value, folder) : absolute_endpoint(value, folder);
   }
   if (options.help || options.version) return {};
   if (options.endpoint.empty()) return "--endpoint is missing: the node's socket, or HOST:PORT";

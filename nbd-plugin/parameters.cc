@@ -23,9 +23,7 @@ std::string set_parameter(Parameters& parameters,
                           std::string_view folder) {
   if (value.empty()) return std::string(key) + "= is empty";
   if (key == "endpoint") {
-    // HOST:PORT has no slash, the path of a socket has one.
-    const bool is_path = value.find('/') != std::string_view::npos;
-    parameters.endpoint = is_path ? absolute(value, folder) : std::string(value);
+    parameters.endpoint = absolute_endpoint(value, folder);
   } else if (key == "disk") {
     if (!parse_disk_reference(value)) {
       return "disk=" + printable(value) + ": not a name of the form [GROUP/]NAME[@SNAP]";

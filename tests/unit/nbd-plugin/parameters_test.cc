@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <utility>
 
 namespace vmstore::nbd_plugin {
 namespace {
@@ -29,6 +30,19 @@ TEST(Parameters, PathsOutliveTheChangeOfFolder) {
   EXPECT_EQ(set(parameters, "run-dir", "run"), "");
   EXPECT_EQ(parameters.endpoint, "/home/op/./node.sock");
   EXPECT_EQ(parameters.run_folder, "/home/op/run");
+}
+
+TEST(Parameters, EndpointsAreMadeAbsolute) {
+  for (const auto& [typed, meant] : {std::pair("/n.sock", "/n.sock"),
+                                     std::pair("unix:/n.sock", "/n.sock"),
+                                     std::pair("unix:n.sock", "/home/op/n.sock"),
+                                     std::pair("n.sock", "/home/op/n.sock"),
+                                     std::pair("[::1]:7000", "[::1]:7000"),
+                                     std::pair("localhost:7000", "localhost:7000")}) {
+    Parameters parameters;
+    EXPECT_EQ(set(parameters, "endpoint", typed), "");
+    EXPECT_EQ(parameters.endpoint, meant);
+  }
 }
 
 TEST(Parameters, HostAndPortIsNoPath) {
