@@ -6,10 +6,12 @@
 // of runs, never the number of blocks they cover.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
-#include <map>
+#include <memory>
 #include <optional>
+#include <vector>
 
 #include "base/ids.h"
 
@@ -32,10 +34,18 @@ struct Extent {
   [[nodiscard]] bool continues(const Extent& before) const noexcept;
 };
 
-/// THREADS: externally synchronised. Cost of each call: O(log runs) + runs touched.
+/// THREADS: externally synchronised. Cost of each call: O(log runs) + runs touched. A visitor must
+/// not touch the map.
 class RunMap {
  public:
   using Visitor = std::function<void(const Extent&)>;
+
+  RunMap();
+  RunMap(RunMap&& other) noexcept;  // leaves `other` empty
+  RunMap& operator=(RunMap&& other) noexcept;
+  RunMap(const RunMap&) = delete;
+  RunMap& operator=(const RunMap&) = delete;
+  ~RunMap();
 
   /// Puts `extent` over what is there; `replaced` (if given) sees every part that it covers.
   void put(const Extent& extent, const Visitor& replaced = {});
@@ -48,21 +58,35 @@ class RunMap {
   void visit_all(const Visitor& visitor) const;
   /// Removes every run part inside [lbn, lbn+blocks).
   void erase(Lbn lbn, std::uint64_t blocks, const Visitor& removed = {});
-  [[nodiscard]] std::size_t run_count() const noexcept { return runs_.size(); }
-  [[nodiscard]] bool empty() const noexcept { return runs_.empty(); }
-  void clear() noexcept { runs_.clear(); }
+  [[nodiscard]] std::size_t run_count() const noexcept { return run_count_; }
+  [[nodiscard]] bool empty() const noexcept { return run_count_ == 0; }
+  void clear() noexcept;
 
  private:
-  struct Value {
-    std::uint64_t blocks;
-    Where where;
-    std::uint64_t place;
+  struct Leaf;
+  /// A run: its leaf and its place in there. Behind the last run: {number of leaves, 0}.
+  struct Position {
+    std::size_t leaf = 0;
+    std::size_t run = 0;
   };
-  using Runs = std::map<std::uint64_t, Value>;
-  [[nodiscard]] static Extent at(Runs::const_iterator run) noexcept {
-    return {Lbn(run->first), run->second.blocks, run->second.where, run->second.place};
-  }
-  Runs runs_;  // by first lbn
+
+  [[nodiscard]] Extent at(Position position) const noexcept;
+  void set(Position position, const Extent& run) noexcept;
+  [[nodiscard]] bool is_end(Position position) const noexcept;
+  [[nodiscard]] Position after(Position position) const noexcept;
+  [[nodiscard]] Position before(Position position) const noexcept;
+  [[nodiscard]] Position floor(Lbn lbn) const noexcept;
+  [[nodiscard]] Position seek(Lbn lbn) const noexcept;
+  [[nodiscard]] bool overwrite(const Extent& extent, const Visitor& replaced);
+  [[nodiscard]] Position cut(Lbn lbn, std::uint64_t blocks, const Visitor& removed);
+  void insert(Position position, const Extent& run);
+  [[nodiscard]] Position split(Position position);
+  [[nodiscard]] Position remove(Position first, Position last);
+  [[nodiscard]] Position join(Position position);
+
+  std::vector<std::uint64_t> firsts_;  // first block of each leaf
+  std::vector<std::unique_ptr<Leaf>> leaves_;
+  std::size_t run_count_ = 0;
 };
 
 }  // namespace vmstore::snapshot

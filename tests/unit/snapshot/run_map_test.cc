@@ -158,7 +158,6 @@ class Oracle {
     Where where = Where::zero;
     std::uint64_t place = 0;
     bool used = false;
-    friend bool operator==(const Cell&, const Cell&) = default;
   };
 
   explicit Oracle(std::uint64_t blocks) : cells_(blocks) {}
@@ -229,6 +228,8 @@ struct Mix {
   std::uint64_t size;
   std::uint64_t blocks_max;
   int steps;
+  int steps_per_check = 8;
+  std::uint64_t long_blocks_max = 0;  // of one step in 64
 };
 
 void run_against_oracle(std::uint64_t seed, const Mix& mix) {
@@ -236,11 +237,14 @@ void run_against_oracle(std::uint64_t seed, const Mix& mix) {
   RunMap map;
   Oracle oracle(mix.size);
   for (int step = 0; step < mix.steps; ++step) {
-    const Extent extent = random_extent(random, mix.size, mix.blocks_max);
+    const bool is_long = mix.long_blocks_max > 0 && random.one_in(64);
+    const std::uint64_t blocks_max = is_long ? mix.long_blocks_max : mix.blocks_max;
+    const Extent extent = random_extent(random, mix.size, blocks_max);
     const auto before = oracle.runs(extent.lbn.value, extent.blocks);
     std::vector<Extent> replaced;
     const auto collect = [&](const Extent& part) { replaced.push_back(part); };
-    if (random.one_in(4)) {
+    const std::uint64_t erases = step / 1000 % 2 == 1 ? 90 : 25;
+    if (random.below(100) < erases) {
       map.erase(extent.lbn, extent.blocks, collect);
       oracle.erase(extent.lbn.value, extent.blocks);
     } else {
@@ -248,7 +252,7 @@ void run_against_oracle(std::uint64_t seed, const Mix& mix) {
       oracle.put(extent);
     }
     ASSERT_EQ(replaced, before) << "seed " << seed << " step " << step;
-    if (step % 8 != 0 && step + 1 != mix.steps) continue;
+    if (step % mix.steps_per_check != 0 && step + 1 != mix.steps) continue;
     ASSERT_NO_FATAL_FAILURE(expect_equal(map, oracle, random))
         << "seed " << seed << " step " << step;
   }
@@ -256,15 +260,15 @@ void run_against_oracle(std::uint64_t seed, const Mix& mix) {
 
 TEST(RunMap, AgreesWithOneCellPerBlockForManySeeds) {
   for (std::uint64_t seed = 1; seed <= 2500; ++seed) {
-    run_against_oracle(seed, {96, seed % 3 == 0 ? 40U : 8U, 40});
+    run_against_oracle(seed, {96, seed % 3 == 0 ? 40U : 8U, 40, 8});
     if (HasFatalFailure()) return;
   }
 }
 
-// Enough runs for many nodes, growing and shrinking.
+// Enough runs for many leaves, growing and shrinking by turns, with cuts across leaves.
 TEST(RunMap, AgreesWithOneCellPerBlockWhenItHasManyRuns) {
-  for (std::uint64_t seed = 1; seed <= 12; ++seed) {
-    run_against_oracle(seed, {6000, seed % 4 == 0 ? 3000U : 3U, 5000});
+  for (std::uint64_t seed = 1; seed <= 16; ++seed) {
+    run_against_oracle(seed, {2000, 2, 6000, 16, seed % 2 == 0 ? 500U : 100U});
     if (HasFatalFailure()) return;
   }
 }
