@@ -32,7 +32,7 @@ class ByteWriter {
   template <class T>
   requires std::is_unsigned_v<T> ByteWriter& put(T value) {
     for (std::size_t i = 0; i < sizeof(T); ++i) {
-      bytes_.push_back(static_cast<std::byte>((value >> (8 * i)) & 0xffU));
+      bytes_.push_back(static_cast<std::byte>((std::uint64_t{value} >> (8 * i)) & 0xffU));
     }
     return *this;
   }
@@ -49,7 +49,7 @@ class ByteWriter {
   requires std::is_unsigned_v<T>
   void patch(std::size_t position, T value) {
     for (std::size_t i = 0; i < sizeof(T); ++i) {
-      bytes_.at(position + i) = static_cast<std::byte>((value >> (8 * i)) & 0xffU);
+      bytes_.at(position + i) = static_cast<std::byte>((std::uint64_t{value} >> (8 * i)) & 0xffU);
     }
   }
   [[nodiscard]] std::size_t size() const noexcept { return bytes_.size(); }

@@ -27,7 +27,7 @@ struct HeaderWriter {
   template <class T>
   HeaderWriter& put(T value) {
     for (std::size_t i = 0; i < sizeof(T); ++i) {
-      bytes[used++] = static_cast<std::byte>((value >> (8 * i)) & 0xffU);
+      bytes[used++] = static_cast<std::byte>((std::uint64_t{value} >> (8 * i)) & 0xffU);
     }
     return *this;
   }
