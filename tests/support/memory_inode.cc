@@ -26,7 +26,7 @@ std::uint8_t sector_mask(std::uint64_t from, std::uint64_t to) {
 }
 
 bool has_sector(std::uint8_t mask, std::uint64_t sector) {
-  return ((mask >> sector) & 1U) != 0;
+  return ((std::uint64_t{mask} >> sector) & 1U) != 0;
 }
 
 bool decide(std::map<std::uint64_t, bool>& kept, std::uint64_t truncation, Random& random) {
