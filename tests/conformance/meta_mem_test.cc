@@ -2,6 +2,7 @@
 // The catalogue in memory: the suite without faults, then what each fault does.
 #include "meta/mem_store.h"
 #include "tests/conformance/meta_store_suite.h"
+#include "tests/support/code_of.h"
 
 namespace vmstore::meta {
 namespace {
@@ -55,20 +56,20 @@ class MemStoreFaults : public ::testing::Test {
 
 TEST_F(MemStoreFaults, LostRequestWasNotApplied) {
   backend_.mem().plan(MemFault::lost_request);
-  EXPECT_EQ(put("/a", "1").error(), Errc::timed_out);
+  EXPECT_EQ(code_of(put("/a", "1")), Errc::timed_out);
   EXPECT_FALSE(get("/a")->entry.has_value());
 }
 
 TEST_F(MemStoreFaults, LostAnswerWasApplied) {
   backend_.mem().plan(MemFault::lost_answer);
-  EXPECT_EQ(put("/a", "1").error(), Errc::timed_out);
+  EXPECT_EQ(code_of(put("/a", "1")), Errc::timed_out);
   EXPECT_EQ(get("/a")->entry->value, "1");
 }
 
 TEST_F(MemStoreFaults, LateTxnIsAppliedBehindTheCallersBack) {
   put("/a", "0").value();
   backend_.mem().plan(MemFault::applied_late);
-  EXPECT_EQ(put("/a", "1").error(), Errc::timed_out);
+  EXPECT_EQ(code_of(put("/a", "1")), Errc::timed_out);
   EXPECT_EQ(backend_.mem().catalogue().revision(), 2U);
   EXPECT_EQ(get("/a")->entry->value, "1");
 }
@@ -86,14 +87,14 @@ TEST_F(MemStoreFaults, CompactionBeforeAWatchIsSaid) {
   backend_.mem().plan(MemFault::compacted);
   const auto watch =
       sim::run(backend_.process(), backend_.store().watch("/", 2, [](const Event&) {}));
-  EXPECT_EQ(watch.error(), Errc::compacted);
+  EXPECT_EQ(code_of(watch), Errc::compacted);
 }
 
 TEST_F(MemStoreFaults, StoreThatIsDownRefusesAndForgetsNothing) {
   put("/a", "0").value();
   backend_.mem().set_down(true);
-  EXPECT_EQ(get("/a").error(), Errc::unavailable);
-  EXPECT_EQ(put("/a", "1").error(), Errc::unavailable);
+  EXPECT_EQ(code_of(get("/a")), Errc::unavailable);
+  EXPECT_EQ(code_of(put("/a", "1")), Errc::unavailable);
   backend_.mem().set_down(false);
   EXPECT_EQ(get("/a")->entry->value, "0");
 }

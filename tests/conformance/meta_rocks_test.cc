@@ -6,6 +6,7 @@
 #include "meta/rocks_store.h"
 #include "tests/conformance/meta_store_suite.h"
 #include "tests/conformance/temp_folder.h"
+#include "tests/support/code_of.h"
 #include "tests/support/crash_points.h"
 #include "tests/support/sim_worker_pool.h"
 
@@ -72,11 +73,11 @@ void write_text(const std::string& path, const std::string& text) {
 
 TEST(RocksFolder, EachKindOfWrongFolderIsItsOwnError) {
   const TempFolder folder;
-  EXPECT_EQ(RocksTables::open(folder.path() + "/none").error(), Errc::not_found);
-  EXPECT_EQ(RocksTables::open(folder.path()).error(), Errc::unknown);
+  EXPECT_EQ(code_of(RocksTables::open(folder.path() + "/none")), Errc::not_found);
+  EXPECT_EQ(code_of(RocksTables::open(folder.path())), Errc::unknown);
   write_text(folder.path() + "/somebody.txt", "hello");
-  EXPECT_EQ(RocksTables::open(folder.path()).error(), Errc::foreign_store);
-  EXPECT_EQ(RocksTables::create(folder.path(), {}, 1).error(), Errc::foreign_store);
+  EXPECT_EQ(code_of(RocksTables::open(folder.path())), Errc::foreign_store);
+  EXPECT_EQ(code_of(RocksTables::create(folder.path(), {}, 1)), Errc::foreign_store);
   EXPECT_FALSE(fs::exists(folder.path() + "/lock"));
 }
 
@@ -85,8 +86,8 @@ TEST(RocksFolder, NewerFormatIsRefusedAndNotTouched) {
   ASSERT_TRUE(RocksTables::create(folder.path(), {}, 1).has_value());
   write_text(folder.path() + "/format", "vmstore metadata 2 complete\n");
   const auto before = fs::last_write_time(folder.path() + "/db");
-  EXPECT_EQ(RocksTables::open(folder.path()).error(), Errc::newer_format);
-  EXPECT_EQ(RocksTables::create(folder.path(), {}, 1).error(), Errc::newer_format);
+  EXPECT_EQ(code_of(RocksTables::open(folder.path())), Errc::newer_format);
+  EXPECT_EQ(code_of(RocksTables::create(folder.path(), {}, 1)), Errc::newer_format);
   EXPECT_EQ(fs::last_write_time(folder.path() + "/db"), before);
   for (const char* text : {"vmstore metadata x complete\n", "vmstore metadata 1 comp", ""}) {
     write_text(folder.path() + "/format", text);
@@ -98,24 +99,24 @@ TEST(RocksFolder, StoreThatIsInUseIsBusy) {
   const TempFolder folder;
   const auto used = RocksTables::create(folder.path(), {}, 1);
   ASSERT_TRUE(used.has_value());
-  EXPECT_EQ(RocksTables::open(folder.path()).error(), Errc::busy);
-  EXPECT_EQ(RocksTables::create(folder.path(), {}, 1).error(), Errc::busy);
+  EXPECT_EQ(code_of(RocksTables::open(folder.path())), Errc::busy);
+  EXPECT_EQ(code_of(RocksTables::create(folder.path(), {}, 1)), Errc::busy);
 }
 
 TEST(RocksFolder, ExistingStoreIsNeverMadeAnew) {
   const TempFolder folder;
   ASSERT_TRUE(RocksTables::create(folder.path(), {}, 1).has_value());
-  EXPECT_EQ(RocksTables::create(folder.path(), {}, 1).error(), Errc::exists);
+  EXPECT_EQ(code_of(RocksTables::create(folder.path(), {}, 1)), Errc::exists);
   fs::remove(folder.path() + "/format");
-  EXPECT_EQ(RocksTables::open(folder.path()).error(), Errc::unknown);
-  EXPECT_EQ(RocksTables::create(folder.path(), {}, 1).error(), Errc::foreign_store);
+  EXPECT_EQ(code_of(RocksTables::open(folder.path())), Errc::unknown);
+  EXPECT_EQ(code_of(RocksTables::create(folder.path(), {}, 1)), Errc::foreign_store);
 }
 
 TEST(RocksFolder, LostDatabaseIsNotAnEmptyCatalogue) {
   const TempFolder folder;
   ASSERT_TRUE(RocksTables::create(folder.path(), {}, 1).has_value());
   fs::remove_all(folder.path() + "/db");
-  EXPECT_EQ(RocksTables::open(folder.path()).error(), Errc::unknown);
+  EXPECT_EQ(code_of(RocksTables::open(folder.path())), Errc::unknown);
 }
 
 TEST(RocksFolder, MakingThatWasCutShortIsNoStoreAndCanBeRepeated) {
@@ -123,14 +124,14 @@ TEST(RocksFolder, MakingThatWasCutShortIsNoStoreAndCanBeRepeated) {
   const Changes content = {{{"/a", "1", 5}, false}, {{"/b", "2", 7}, false}};
   ASSERT_TRUE(RocksTables::create(folder.path(), content, 9).has_value());
   write_text(folder.path() + "/format", "vmstore metadata 1 being made\n");
-  EXPECT_EQ(RocksTables::open(folder.path()).error(), Errc::unknown);
+  EXPECT_EQ(code_of(RocksTables::open(folder.path())), Errc::unknown);
   const auto again = RocksTables::create(folder.path(), content, 9);
   ASSERT_TRUE(again.has_value());
   const auto b = (*again)->get("/b");
   ASSERT_TRUE(b.has_value() && b->entry.has_value());
   EXPECT_EQ(b->entry->mod_revision, 7U);
   EXPECT_EQ(b->revision, 9U);
-  EXPECT_EQ((*again)->history(9, 10).error(), Errc::compacted);
+  EXPECT_EQ(code_of((*again)->history(9, 10)), Errc::compacted);
 }
 
 /// Damages the write-ahead log of a database that was not closed: copies the folder while it is
@@ -185,7 +186,7 @@ TEST(RocksTables, DamageInsideTheLogIsAnErrorNeverAShorterCatalogue) {
   file.close();
   const auto after = RocksTables::open(copy.path());
   ASSERT_FALSE(after.has_value());
-  EXPECT_EQ(after.error(), Errc::corrupt);
+  EXPECT_EQ(code_of(after), Errc::corrupt);
 }
 
 TEST(RocksTables, WriteThatFailedEndsServiceUntilTheFolderIsOpenedAgain) {
@@ -196,9 +197,9 @@ TEST(RocksTables, WriteThatFailedEndsServiceUntilTheFolderIsOpenedAgain) {
   const FileSizeLimit limit(1);
   Txn txn;
   txn.then_ops.push_back(Op{"/new", "v"});
-  EXPECT_EQ((*tables)->apply(std::span(&txn, 1)).error(), Errc::unknown);
-  EXPECT_EQ((*tables)->get("/new").error(), Errc::unavailable);
-  EXPECT_EQ((*tables)->apply(std::span(&txn, 1)).error(), Errc::unavailable);
+  EXPECT_EQ(code_of((*tables)->apply(std::span(&txn, 1))), Errc::unknown);
+  EXPECT_EQ(code_of((*tables)->get("/new")), Errc::unavailable);
+  EXPECT_EQ(code_of((*tables)->apply(std::span(&txn, 1))), Errc::unavailable);
   limit.lift();
   *tables = nullptr;
   const auto after = RocksTables::open(folder.path());
@@ -218,7 +219,7 @@ TEST(RocksStore, HistoryIsBoundedByNumber) {
   backend.process().world().run_for(std::chrono::seconds(1));
   RangeRequest request;
   request.revision = 201 - 55;
-  EXPECT_EQ(sim::run(backend.process(), backend.store().range(request)).error(), Errc::compacted);
+  EXPECT_EQ(code_of(sim::run(backend.process(), backend.store().range(request))), Errc::compacted);
   request.revision = 201 - 40;
   EXPECT_TRUE(sim::run(backend.process(), backend.store().range(request)).has_value());
 }
@@ -242,7 +243,7 @@ TEST(RocksStore, HistoryIsBoundedByTime) {
     const auto answer = sim::run(backend.process(), backend.store().range(request));
     const auto age = made.rbegin()->second - time;
     if (age > std::chrono::minutes(18)) {
-      EXPECT_EQ(answer.error(), Errc::compacted) << revision;
+      EXPECT_EQ(code_of(answer), Errc::compacted) << revision;
     } else if (age < std::chrono::minutes(16)) {
       EXPECT_TRUE(answer.has_value()) << revision;
     }

@@ -21,6 +21,7 @@
 #include "base/limits.h"
 #include "base/random.h"
 #include "meta/meta_store.h"
+#include "tests/support/code_of.h"
 #include "tests/support/virtual_scheduler.h"
 
 namespace vmstore::meta {
@@ -227,39 +228,39 @@ TEST_P(MetaStoreSuite, WhatBreaksAMaximumIsRefused) {
   const std::string long_key(limits::kMetaKeyBytesMax + 1, 'k');
   const std::string nul_key("a\0b", 3);
   for (const std::string& key : {std::string(), long_key, nul_key}) {
-    EXPECT_EQ(get(key).error(), Errc::invalid_argument);
+    EXPECT_EQ(code_of(get(key)), Errc::invalid_argument);
     Txn in_ops;
     in_ops.then_ops.push_back(Op{key, "1"});
-    EXPECT_EQ(txn(in_ops).error(), Errc::invalid_argument);
+    EXPECT_EQ(code_of(txn(in_ops)), Errc::invalid_argument);
     Txn in_compares;
     in_compares.compares.push_back(Compare{key, true});
-    EXPECT_EQ(txn(in_compares).error(), Errc::invalid_argument);
+    EXPECT_EQ(code_of(txn(in_compares)), Errc::invalid_argument);
   }
   Txn large_value;
   large_value.else_ops.push_back(Op{"/a", std::string(limits::kMetaValueBytesMax + 1, 'v')});
-  EXPECT_EQ(txn(large_value).error(), Errc::invalid_argument);
+  EXPECT_EQ(code_of(txn(large_value)), Errc::invalid_argument);
   Txn twice;
   twice.then_ops = {{"/a", "1"}, {"/a", std::nullopt}};
-  EXPECT_EQ(txn(twice).error(), Errc::invalid_argument);
+  EXPECT_EQ(code_of(txn(twice)), Errc::invalid_argument);
   Txn many;
   Txn heavy;
   for (std::size_t i = 0; i <= limits::kMetaTxnOpsMax; ++i) {
     many.then_ops.push_back(Op{"/" + std::to_string(i), ""});
   }
-  EXPECT_EQ(txn(many).error(), Errc::invalid_argument);
+  EXPECT_EQ(code_of(txn(many)), Errc::invalid_argument);
   for (int i = 0; i < 9; ++i) {
     heavy.then_ops.push_back(Op{"/" + std::to_string(i), std::string(60'000, 'v')});
   }
-  EXPECT_EQ(txn(heavy).error(), Errc::invalid_argument);
+  EXPECT_EQ(code_of(txn(heavy)), Errc::invalid_argument);
   for (const std::uint32_t limit : {0U, static_cast<unsigned>(limits::kMetaRangeMax) + 1}) {
     RangeRequest request;
     request.limit = limit;
-    EXPECT_EQ(range(request).error(), Errc::invalid_argument);
+    EXPECT_EQ(code_of(range(request)), Errc::invalid_argument);
   }
   RangeRequest request;
   request.prefix = long_key;
-  EXPECT_EQ(range(request).error(), Errc::invalid_argument);
-  EXPECT_EQ(watch(nul_key, 0, [](const Event&) {}).error(), Errc::invalid_argument);
+  EXPECT_EQ(code_of(range(request)), Errc::invalid_argument);
+  EXPECT_EQ(code_of(watch(nul_key, 0, [](const Event&) {})), Errc::invalid_argument);
   EXPECT_TRUE(all("", 0, 10).empty());
 }
 
@@ -345,8 +346,8 @@ TEST_P(MetaStoreSuite, RevisionAboveTheStoresIsUnknown) {
   const std::uint64_t revision = put("/a", "1");
   RangeRequest request;
   request.revision = revision + 1;
-  EXPECT_EQ(range(request).error(), Errc::unknown);
-  EXPECT_EQ(watch("/", revision + 2, [](const Event&) {}).error(), Errc::unknown);
+  EXPECT_EQ(code_of(range(request)), Errc::unknown);
+  EXPECT_EQ(code_of(watch("/", revision + 2, [](const Event&) {})), Errc::unknown);
 }
 
 TEST_P(MetaStoreSuite, CompactedHistoryIsRefusedNeverShortened) {
@@ -358,8 +359,8 @@ TEST_P(MetaStoreSuite, CompactedHistoryIsRefusedNeverShortened) {
   backend_->compact(kept);
   RangeRequest request;
   request.revision = kept - 1;
-  EXPECT_EQ(range(request).error(), Errc::compacted);
-  EXPECT_EQ(watch("/", kept, [](const Event&) {}).error(), Errc::compacted);
+  EXPECT_EQ(code_of(range(request)), Errc::compacted);
+  EXPECT_EQ(code_of(watch("/", kept, [](const Event&) {})), Errc::compacted);
   EXPECT_EQ(all("/", kept, 1), (std::map<std::string, std::string>{{"/a", "2"}, {"/gone", "1"}}));
   EXPECT_EQ(all("/", 0, 1), (std::map<std::string, std::string>{{"/a", "3"}}));
   std::vector<std::uint64_t> seen;

@@ -5,6 +5,7 @@
 
 #include "base/limits.h"
 #include "meta/schema.h"
+#include "tests/support/code_of.h"
 
 namespace vmstore::meta {
 namespace {
@@ -39,11 +40,11 @@ TEST(Records, EqualRecordsEncodeToEqualBytes) {
 }
 
 TEST(Records, EmptyValueIsCorruptNeverARecordOfZeros) {
-  EXPECT_EQ(decode<pb::DiskRecord>("").error(), Errc::corrupt);
-  EXPECT_EQ(decode<pb::SnapshotRecord>("").error(), Errc::corrupt);
-  EXPECT_EQ(decode<pb::StoreRecord>("").error(), Errc::corrupt);
-  EXPECT_EQ(decode<pb::NodeRecord>("").error(), Errc::corrupt);
-  EXPECT_EQ(decode<pb::KeyCounter>("").error(), Errc::corrupt);
+  EXPECT_EQ(code_of(decode<pb::DiskRecord>("")), Errc::corrupt);
+  EXPECT_EQ(code_of(decode<pb::SnapshotRecord>("")), Errc::corrupt);
+  EXPECT_EQ(code_of(decode<pb::StoreRecord>("")), Errc::corrupt);
+  EXPECT_EQ(code_of(decode<pb::NodeRecord>("")), Errc::corrupt);
+  EXPECT_EQ(code_of(decode<pb::KeyCounter>("")), Errc::corrupt);
 }
 
 TEST(Records, TruncatedValueNeverCrashesTheDecoder) {
@@ -58,7 +59,7 @@ TEST(Records, TruncatedValueNeverCrashesTheDecoder) {
 TEST(Records, KeyOfMoreThan33BitsIsCorrupt) {
   pb::DiskRecord record = sample_disk();
   record.mutable_log_end()->set_key(KeyId::kEnd);
-  EXPECT_EQ(decode<pb::DiskRecord>(record.SerializeAsString()).error(), Errc::corrupt);
+  EXPECT_EQ(code_of(decode<pb::DiskRecord>(record.SerializeAsString())), Errc::corrupt);
   record.mutable_log_end()->set_key(KeyId::kEnd - 1);
   EXPECT_TRUE(decode<pb::DiskRecord>(record.SerializeAsString()).has_value());
 }
@@ -66,15 +67,15 @@ TEST(Records, KeyOfMoreThan33BitsIsCorrupt) {
 TEST(Records, ImpossibleDiskSizeIsCorrupt) {
   pb::DiskRecord record = sample_disk();
   record.set_size_bytes(limits::kDiskBytesMax + kSectorBytes);
-  EXPECT_EQ(decode<pb::DiskRecord>(record.SerializeAsString()).error(), Errc::corrupt);
+  EXPECT_EQ(code_of(decode<pb::DiskRecord>(record.SerializeAsString())), Errc::corrupt);
   record.set_size_bytes(1000);
-  EXPECT_EQ(decode<pb::DiskRecord>(record.SerializeAsString()).error(), Errc::corrupt);
+  EXPECT_EQ(code_of(decode<pb::DiskRecord>(record.SerializeAsString())), Errc::corrupt);
 }
 
 TEST(Records, PlaceWithoutAnIncarnationForEachNodeIsCorrupt) {
   pb::DiskRecord record = sample_disk();
   *record.mutable_open_key()->add_nodes() = to_pb(NodeId{1, 2});
-  EXPECT_EQ(decode<pb::DiskRecord>(record.SerializeAsString()).error(), Errc::corrupt);
+  EXPECT_EQ(code_of(decode<pb::DiskRecord>(record.SerializeAsString())), Errc::corrupt);
 }
 
 TEST(Records, ViewOfTooManyPartsIsCorrupt) {
@@ -85,20 +86,20 @@ TEST(Records, ViewOfTooManyPartsIsCorrupt) {
   }
   EXPECT_TRUE(decode<pb::SnapshotRecord>(record.SerializeAsString()).has_value());
   *record.mutable_view()->add_parts()->mutable_disk() = to_pb(kDisk);
-  EXPECT_EQ(decode<pb::SnapshotRecord>(record.SerializeAsString()).error(), Errc::corrupt);
+  EXPECT_EQ(code_of(decode<pb::SnapshotRecord>(record.SerializeAsString())), Errc::corrupt);
 }
 
 TEST(Records, StoreOfANewerVersionIsRefusedAsNewer) {
   pb::StoreRecord record;
   *record.mutable_id() = to_pb(StoreId{1, 2});
   record.set_format(kStoreFormat + 1);
-  EXPECT_EQ(decode<pb::StoreRecord>(record.SerializeAsString()).error(), Errc::newer_format);
+  EXPECT_EQ(code_of(decode<pb::StoreRecord>(record.SerializeAsString())), Errc::newer_format);
 }
 
 TEST(Records, CounterThatWouldHandOutReservedKeysIsCorrupt) {
   pb::KeyCounter counter;
   counter.set_next(KeyId::kFirst - 1);
-  EXPECT_EQ(decode<pb::KeyCounter>(counter.SerializeAsString()).error(), Errc::corrupt);
+  EXPECT_EQ(code_of(decode<pb::KeyCounter>(counter.SerializeAsString())), Errc::corrupt);
 }
 
 TEST(Records, IdAloneIsSixteenBytes) {
@@ -108,9 +109,9 @@ TEST(Records, IdAloneIsSixteenBytes) {
   const auto back = decode_id<DiskId>(bytes);
   ASSERT_TRUE(back.has_value());
   EXPECT_EQ(*back, kDisk);
-  EXPECT_EQ(decode_id<DiskId>(bytes.substr(1)).error(), Errc::corrupt);
-  EXPECT_EQ(decode_id<DiskId>(bytes + "x").error(), Errc::corrupt);
-  EXPECT_EQ(decode_id<DiskId>(std::string(16, '\0')).error(), Errc::corrupt);
+  EXPECT_EQ(code_of(decode_id<DiskId>(bytes.substr(1))), Errc::corrupt);
+  EXPECT_EQ(code_of(decode_id<DiskId>(bytes + "x")), Errc::corrupt);
+  EXPECT_EQ(code_of(decode_id<DiskId>(std::string(16, '\0'))), Errc::corrupt);
 }
 
 TEST(Records, LengthsSurviveTheRoundTrip) {
