@@ -16,6 +16,8 @@ namespace {
 
 constexpr std::size_t kClonesPerTxn = 40;
 constexpr std::size_t kRemovalsPerTxn = 100;
+constexpr Duration kHolderSilence = limits::kLeaseTime + std::chrono::seconds(1);
+constexpr Duration kAskAgain = std::chrono::milliseconds(50);
 
 bool valid_size(std::uint64_t bytes) noexcept {
   return bytes >= limits::kDiskBytesMin && bytes <= limits::kDiskBytesMax &&
@@ -136,30 +138,37 @@ Task<Result<SnapshotTiming>> Admin::snapshot(std::string name, std::string snap)
 
 Task<Result<SnapshotTiming>> Admin::snapshot_of(VersionedDisk disk, std::string snap,
                                                 bool written_out) {
-  const auto object = disk_object(disk, AsyncDiskOptions());
-  const bool was_owner = object->is_owner();
-  auto timing = written_out ? co_await object->write_out_snapshot(snap)
-                            : co_await object->snapshot(snap);
-  if (timing || timing.error() != Errc::busy) {
-    // What this command took only for the cut it gives back at once.
-    if (!was_owner && object.use_count() == 1) {
-      const auto released = co_await object->release();
-      if (timing && !released) co_return released.error();
+  const TimePoint deadline = session_.scheduler().now() + kHolderSilence;
+  for (;;) {
+    const auto object = disk_object(disk, AsyncDiskOptions());
+    const bool was_owner = object->is_owner();
+    auto timing = written_out ? co_await object->write_out_snapshot(snap)
+                              : co_await object->snapshot(snap);
+    if (timing || timing.error() != Errc::busy) {
+      // What this command took only for the cut it gives back at once.
+      if (!was_owner && object.use_count() == 1) {
+        const auto released = co_await object->release();
+        if (timing && !released) co_return released.error();
+      }
+      co_return timing;
     }
-    co_return timing;
+    pb::DiskCallRequest request;
+    request.mutable_disk()->set_high(object->id().high);
+    request.mutable_disk()->set_low(object->id().low);
+    request.mutable_snapshot()->set_name(snap);
+    request.mutable_snapshot()->set_written_out(written_out);
+    const auto answer = co_await session_.node().call_holder(request);
+    if (answer) {
+      SnapshotTiming remote;
+      remote.stall = std::chrono::nanoseconds(answer->reply->stall_ns());
+      co_return remote;
+    }
+    if (answer.error() != Errc::not_found) co_return answer.error();
+    // The holder went away, or its node has just started and waits for it to come back. A silent
+    // holder's disk is not cut by anybody without its token [H8].
+    if (session_.scheduler().now() >= deadline) co_return Errc::unavailable;
+    co_await sleep_for(session_.scheduler(), kAskAgain);
   }
-  pb::DiskCallRequest request;
-  request.mutable_disk()->set_high(object->id().high);
-  request.mutable_disk()->set_low(object->id().low);
-  request.mutable_snapshot()->set_name(snap);
-  request.mutable_snapshot()->set_written_out(written_out);
-  const auto answer = co_await session_.node().call_holder(request);
-  // The holder went away in between: it is silent, nobody cuts a disk without its token [H8].
-  if (!answer && answer.error() == Errc::not_found) co_return Errc::unavailable;
-  if (!answer) co_return answer.error();
-  SnapshotTiming remote;
-  remote.stall = std::chrono::nanoseconds(answer->reply->stall_ns());
-  co_return remote;
 }
 
 Task<Result<void>> Admin::remove_snapshot(std::string name, std::string snap) {

@@ -97,20 +97,13 @@ Task<Result<void>> AsyncDisk::acquire_locked() {
       co_return Errc::stale_token;
     }
     const auto state = clean ? meta::pb::DiskRecord::held : meta::pb::DiskRecord::recovering;
-    // Announced before it is taken, so that nobody mistakes us for dead in between.
-    const Epoch next(record_.get().epoch() + 1);
-    const auto announced = co_await session_.node().hold(id_, next);
-    if (!announced) co_return announced.error();
     const auto taken = co_await record_.take_token(state);
-    if (!taken) {
-      const auto given_back = co_await session_.node().release(id_, next);
-      ignore(given_back, "the lease runs out by itself");
-      if (taken.error() == Errc::conflict) continue;
-      co_return taken.error();
-    }
-    // A loser of the race may have announced itself over us and gone again.
-    const auto kept = co_await session_.node().hold(id_, next);
-    ignore(kept, "the renewal comes soon");
+    if (!taken && taken.error() == Errc::conflict) continue;
+    if (!taken) co_return taken.error();
+    const Epoch next = record_.epoch();
+    const auto announced = co_await session_.node().hold(id_, next);
+    if (!announced && announced.error() == Errc::stale_token) continue;
+    if (!announced) co_return announced.error();
     VMS_FAULT("disk.token_taken");
     session_.register_disk(id_, this);
     const auto recovered = co_await recover(clean, prior);
@@ -355,6 +348,13 @@ void AsyncDisk::note_writing() {
   my_writer_epoch_ = record_.epoch();
 }
 
+Task<void> AsyncDisk::lose_token() {
+  session_.unregister_disk(id_);
+  mode_ = Mode::idle;
+  co_await drop_log();
+  handle_.reset();
+}
+
 Task<void> AsyncDisk::drop_log() {
   if (log_ == nullptr) co_return;
   log_->stop();
@@ -433,7 +433,12 @@ Task<Result<void>> AsyncDisk::ensure_writable() {
   if (mode_.load() != Mode::owner) co_return success();  // handed over meanwhile: ask again
   if (log_->failure()) co_return *log_->failure();
   const auto started = co_await start_writing_locked();
-  if (!started && started.error() == Errc::stale_token) become_failed(started.error());
+  if (!started && started.error() == Errc::stale_token) {
+    if (my_writer_epoch_) become_failed(started.error());
+    if (failure_) co_return *failure_;
+    co_await lose_token();  // nothing was written under it: another attempt harms nobody
+    co_return success();
+  }
   if (!started && (started.error() == Errc::disconnected || started.error() == Errc::timed_out)) {
     co_return co_await wait_for_node();  // the caller tries again
   }

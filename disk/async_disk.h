@@ -146,6 +146,7 @@ class AsyncDisk final : public HeldDisk,
   [[nodiscard]] Task<Result<void>> make_batch_memory();
   void note_writing();
   [[nodiscard]] Task<void> drop_log();
+  [[nodiscard]] Task<void> lose_token();
   void become_failed(const Error& error);
 
   // async_disk_write.cc

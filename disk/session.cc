@@ -50,6 +50,7 @@ Task<Result<void>> Session::start(std::optional<TimePoint> deadline) {
 
 Task<void> Session::stop() {
   stopping_.set();
+  node_.session_changed().pulse();
   co_await gate_.close();
   node_.set_disk_call_handler({});
 }
@@ -60,8 +61,11 @@ void Session::unregister_disk(DiskId id) { held_.erase(id); }
 Task<void> Session::keep_leases() {
   const auto pass = gate_.enter();
   for (int renewals = 1; pass && !stopping_.is_set(); ++renewals) {
-    static_cast<void>(co_await stopping_.wait_until(scheduler_.now() + kRenewEvery));
+    // A new session means that the node may have forgotten us: register again at once.
+    static_cast<void>(
+        co_await node_.session_changed().wait_pulse(scheduler_.now() + kRenewEvery));
     if (stopping_.is_set()) break;
+    if (!node_.is_connected()) continue;
     if (node_.session_count() != seen_sessions_) {
       seen_sessions_ = node_.session_count();
       blocks_.forget_files();
