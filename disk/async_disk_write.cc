@@ -156,6 +156,10 @@ AsyncDisk::Outcome AsyncDisk::write_chunk(Lbn lbn, std::uint64_t blocks, std::ui
     content = merged;
   }
   if (!batch_->can_publish(2 * blocks + 1)) return Outcome::full;
+  if (open_blocks_ + blocks > limits::kBatchBlocks) {  // a record holds no more
+    close_open_batch(false);
+    kick();
+  }
   const auto charge = static_cast<std::int64_t>(blocks);
   const std::int64_t leaves = clean_leaves(lbn, blocks);
   if (!log_->take_credit(charge + leaves)) return Outcome::no_credit;
