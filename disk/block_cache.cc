@@ -1,29 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "disk/block_cache.h"
 
-#include <algorithm>
+#include <cstring>
 #include <functional>
 
 #include "base/assert.h"
 
 namespace vmstore::disk {
 
-BlockCache::BlockCache(std::uint64_t bytes_max)
-    : entries_per_shard_(std::max<std::uint64_t>(1, bytes_max / kBlockBytes / kShards)) {}
+BlockCache::BlockCache(std::uint64_t bytes_max) {
+  const std::uint64_t blocks_max = bytes_max / kBlockBytes;
+  for (std::size_t i = 0; i < kShards; ++i) {
+    const std::uint64_t share = blocks_max / kShards + (i < blocks_max % kShards ? 1 : 0);
+    shards_[i].table = ClockTable(static_cast<std::uint32_t>(share));
+  }
+}
 
-BlockCache::Shard& BlockCache::shard_of(Address address) {
-  return shards_[(std::hash<Address>()(address) >> 32) % kShards];
+BlockCache::Shard& BlockCache::shard_of(Address address) noexcept {
+  constexpr unsigned kShardShift = 48;  // bits that the table of a shard does not use
+  return shards_[(std::hash<Address>()(address) >> kShardShift) % kShards];
 }
 
 bool BlockCache::get(Address address, MutableBytes into) {
   VMS_ASSERT(into.size() == kBlockBytes);
   Shard& shard = shard_of(address);
   const std::lock_guard lock(shard.mutex);
-  const auto found = shard.places.find(address);
-  if (found == shard.places.end()) return false;
-  shard.entries[found->second].referenced = true;
-  const auto* const from = shard.bytes.data() + found->second * kBlockBytes;
-  std::copy_n(from, kBlockBytes, into.begin());
+  const auto place = shard.table.use(address);
+  if (!place) return false;
+  std::memcpy(into.data(), shard.blocks.get() + *place * kBlockBytes, kBlockBytes);
   return true;
 }
 
@@ -31,33 +35,21 @@ void BlockCache::put(Address address, ByteSpan block) {
   VMS_ASSERT(block.size() == kBlockBytes);
   Shard& shard = shard_of(address);
   const std::lock_guard lock(shard.mutex);
-  if (shard.places.contains(address)) return;
-  std::size_t place = shard.entries.size();
-  if (place < entries_per_shard_) {
-    shard.entries.push_back({address, false});
-    shard.bytes.resize(shard.bytes.size() + kBlockBytes);
-  } else {
-    while (shard.entries[shard.hand].referenced) {
-      shard.entries[shard.hand].referenced = false;
-      shard.hand = (shard.hand + 1) % shard.entries.size();
-    }
-    place = shard.hand;
-    shard.hand = (shard.hand + 1) % shard.entries.size();
-    shard.places.erase(shard.entries[place].address);
-    shard.entries[place] = {address, false};
+  if (shard.table.capacity() == 0 || shard.table.contains(address)) return;
+  if (shard.blocks == nullptr) {
+    // Not zeroed: a page of memory is taken when the first block comes to lie in it.
+    shard.blocks =
+        std::make_unique_for_overwrite<std::byte[]>(shard.table.capacity() * kBlockBytes);
   }
-  shard.places[address] = place;
-  std::copy(block.begin(), block.end(),
-            shard.bytes.begin() + static_cast<std::ptrdiff_t>(place * kBlockBytes));
+  const std::uint32_t place = shard.table.insert(address);
+  std::memcpy(shard.blocks.get() + place * kBlockBytes, block.data(), kBlockBytes);
 }
 
 void BlockCache::clear() {
   for (Shard& shard : shards_) {
     const std::lock_guard lock(shard.mutex);
-    shard.places.clear();
-    shard.entries.clear();
-    shard.bytes.clear();
-    shard.hand = 0;
+    shard.table.clear();
+    shard.blocks.reset();
   }
 }
 
@@ -65,7 +57,7 @@ std::uint64_t BlockCache::bytes() const {
   std::uint64_t total = 0;
   for (const Shard& shard : shards_) {
     const std::lock_guard lock(shard.mutex);
-    total += shard.bytes.size();
+    total += shard.table.size() * kBlockBytes;
   }
   return total;
 }
