@@ -285,6 +285,13 @@ void add_all_verbs(VerbBook& book) {
   add_completion_verbs(book);
 }
 
+std::vector<std::string> all_verb_names() {
+  CLI::App root("", "vmstore");
+  VerbBook book(root);
+  add_all_verbs(book);
+  return book.names();
+}
+
 int run_command(std::vector<std::string> arguments,
                 const ConnectFunction& connect,
                 std::ostream& out,

@@ -51,6 +51,9 @@ class VerbBook {
   std::string chosen_name_;
 };
 
+/// Every verb there is, as typed, sorted.
+[[nodiscard]] std::vector<std::string> all_verb_names();
+
 /// Runs one command line. `arguments` are without the program's name.
 int run_command(std::vector<std::string> arguments,
                 const ConnectFunction& connect,

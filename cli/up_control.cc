@@ -49,7 +49,7 @@ void UpService::accept_connections(SupervisorTime now) {
 void UpService::on_connection(ControlConnection& connection, SupervisorTime now) {
   connection.last_used = now;
   std::array<char, 4096> buffer{};
-  const bool is_waiting = connection.waits_for_detach || connection.waits_for_stop;
+  const bool is_waiting = connection.is_waiting();
   if (is_waiting && connection.to_send.empty()) {
     connection.fd.reset();  // it hung up; what it asked for goes on
     return;
@@ -62,7 +62,7 @@ void UpService::on_connection(ControlConnection& connection, SupervisorTime now)
       connection.fd.reset();
       return;
     }
-    while (!connection.waits_for_detach && !connection.waits_for_stop) {
+    while (!connection.is_waiting()) {
       const std::optional<std::string> line = connection.lines.pop();
       if (!line) break;
       if (std::optional<std::string> answer = handle(connection, *line, now)) {
@@ -82,11 +82,15 @@ std::optional<std::string> UpService::handle(ControlConnection& connection,
   const Answer<ControlRequest> request = decode_request(line);
   if (!request) return encode_failure(request.error());
   const bool is_stopping_now = phase_ != Phase::running && phase_ != Phase::starting;
+  if (phase_ == Phase::starting && request->op != ControlOp::stop) {
+    connection.waits_for_node = line;  // before that, what is remembered is not attached yet
+    return std::nullopt;
+  }
   switch (request->op) {
     case ControlOp::list:
       return encode_success(describe_all());
     case ControlOp::attach: {
-      if (phase_ != Phase::running) return encode_failure(is_stopping());
+      if (is_stopping_now) return encode_failure(is_stopping());
       Answer<json::object> attached = attach(*request, now);
       if (!attached) return encode_failure(attached.error());
       return encode_success(std::move(*attached));
@@ -206,8 +210,14 @@ void UpService::finish_detaching() {
   }
 }
 
-void UpService::answer_waiting() {
+void UpService::answer_waiting(SupervisorTime now) {
   for (ControlConnection& connection : connections_) {
+    if (connection.waits_for_node && phase_ != Phase::starting) {
+      const std::string line = *std::exchange(connection.waits_for_node, std::nullopt);
+      connection.to_send += handle(connection, line, now).value_or("") + "\n";
+      if (!send_some(connection.fd.get(), connection.to_send)) connection.fd.reset();
+      continue;
+    }
     const bool is_detached =
         connection.waits_for_detach && !detaching_.contains(*connection.waits_for_detach);
     const bool is_stopped = connection.waits_for_stop && phase_ == Phase::stopped;

@@ -87,7 +87,10 @@ ServiceSpec UpService::node_spec() const {
                        "--data",
                        options_.data_folder,
                        "--listen",
-                       node_socket(options_.run_folder)};
+                       "unix:" + node_socket(options_.run_folder),
+                       "--create",
+                       "--log-level",
+                       options_.is_verbose ? "info" : "warning"};
   return spec;
 }
 
@@ -98,9 +101,9 @@ ServiceSpec UpService::export_spec(const Export& exported) const {
   if (exported.attachment.read_only) spec.process.argv.emplace_back("-r");
   spec.process.argv.push_back(options_.plugin);
   spec.process.argv.push_back("endpoint=" + node_socket(options_.run_folder));
-  spec.process.argv.push_back("name=" + exported.attachment.reference);
+  spec.process.argv.push_back("disk=" + exported.attachment.reference);
   if (!options_.batch_folder.empty()) {
-    spec.process.argv.push_back("run_dir=" + options_.batch_folder);
+    spec.process.argv.push_back("run-dir=" + options_.batch_folder);
   }
   spec.process.listen_fd = exported.listener.get();
   spec.stop_signal = SIGUSR1;  // the plugin commits, releases the disk and kills itself
@@ -115,7 +118,9 @@ Answer<pid_t> UpService::start(const ServiceSpec& spec) {
   fcntl(reader.get(), F_SETFL, O_NONBLOCK);
   if (spec.name == kNode) unlink(node_socket(options_.run_folder).c_str());
   ProcessSpec process = spec.process;
-  process.stdout_fd = writer.get();
+  // What is worth a line is said on stderr.
+  const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  process.stdout_fd = null.get();
   process.stderr_fd = writer.get();
   VMS_TRY(const pid_t pid, start_process(process));
   ChildLog& log = logs_.emplace_back();
@@ -148,7 +153,7 @@ Answer<void> UpService::run(const std::function<void()>& on_ready) {
     if (phase_ == Phase::running && !std::exchange(told, true)) on_ready();
     finish_detaching();
     advance(steady_now());
-    answer_waiting();
+    answer_waiting(steady_now());
   }
   return {};
 }
@@ -188,8 +193,8 @@ void UpService::wait_for_events(SupervisorTime now) {
   std::vector<pollfd> fds{{signals_.get(), POLLIN, 0}, {control_.get(), POLLIN, 0}};
   for (const ChildLog& log : logs_) fds.push_back({log.pipe.get(), POLLIN, 0});
   for (const ControlConnection& connection : connections_) {
-    const bool is_waiting = connection.waits_for_detach || connection.waits_for_stop;
-    const int events = (is_waiting ? 0 : POLLIN) | (connection.to_send.empty() ? 0 : POLLOUT);
+    const int events =
+        (connection.is_waiting() ? 0 : POLLIN) | (connection.to_send.empty() ? 0 : POLLOUT);
     fds.push_back({connection.fd.get(), static_cast<short>(events), 0});
   }
   milliseconds sleep = phase_ == Phase::starting ? kReadyPoll : kLongestSleep;
@@ -208,8 +213,7 @@ void UpService::wait_for_events(SupervisorTime now) {
   at = connections_at;
   for (ControlConnection& connection : connections_) {
     if (fds[at++].revents != 0) on_connection(connection, after);
-    if (after - connection.last_used > kControlIdleMax && !connection.waits_for_detach &&
-        !connection.waits_for_stop) {
+    if (after - connection.last_used > kControlIdleMax && !connection.is_waiting()) {
       connection.fd.reset();
     }
   }

@@ -32,6 +32,7 @@ struct UpOptions {
   std::string vmstored;      // paths of the programs
   std::string nbdkit;
   std::string plugin;
+  bool is_verbose = false;
   bool is_logging_to_file = false;  // stderr is a file of ours: kept short
   std::chrono::milliseconds ready_wait{60000};
   Supervisor::Options supervision;
@@ -57,8 +58,12 @@ class UpService final : private Supervisor::Host {
     UniqueFd fd;
     LineBuffer lines{kControlLineBytesMax};
     std::string to_send;
+    std::optional<std::string> waits_for_node;  // a request that needs the node to be ready
     std::optional<std::string> waits_for_detach;
     bool waits_for_stop = false;
+    [[nodiscard]] bool is_waiting() const noexcept {
+      return waits_for_node || waits_for_detach || waits_for_stop;
+    }
     SupervisorTime last_used;
   };
   enum class Phase { starting, running, stopping_exports, stopping_node, stopped };
@@ -90,7 +95,7 @@ class UpService final : private Supervisor::Host {
   [[nodiscard]] json::object describe_all() const;
   [[nodiscard]] json::object describe(const Export& exported, std::string_view sockets) const;
   void finish_detaching();
-  void answer_waiting();
+  void answer_waiting(SupervisorTime now);
 
   UpOptions options_;
   Supervisor supervisor_;

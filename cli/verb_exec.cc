@@ -14,6 +14,9 @@ namespace {
 
 struct MountOptions {
   std::string folder;
+  bool read_only = false;
+  bool foreground = false;
+  bool allow_other = false;
 };
 
 std::vector<std::pair<std::string, std::string>> environment_of(const Context& context) {
@@ -27,8 +30,15 @@ Answer<void> mount(Context& context, const MountOptions& options) {
                           {{"action", "mount"}, {"dry_run", true}});
     return {};
   }
-  return become_program({std::move(program), "-E", context.endpoint(), options.folder},
-                        environment_of(context));
+  std::vector<std::string> argv{std::move(program), "-E", context.endpoint()};
+  if (const std::string folder = context.batch_folder(); !folder.empty()) {
+    argv.insert(argv.end(), {"--run-dir", folder});
+  }
+  if (options.read_only) argv.emplace_back("--read-only");
+  if (options.foreground) argv.emplace_back("--foreground");
+  if (options.allow_other) argv.emplace_back("--allow-other");
+  argv.push_back(options.folder);
+  return become_program(argv, environment_of(context));
 }
 
 Answer<void> unmount(Context& context, const MountOptions& options) {
@@ -71,6 +81,9 @@ void add_exec_verbs(VerbBook& book) {
                               "mount ~/disks"});
   auto options = std::make_shared<MountOptions>();
   verb.add_option("DIR", options->folder, "An empty folder")->required();
+  verb.add_flag("--read-only", options->read_only, "Refuse writes");
+  verb.add_flag("--foreground", options->foreground, "Stay until it is unmounted");
+  verb.add_flag("--allow-other", options->allow_other, "For other users too");
   book.action(verb, [options](Context& context) { return mount(context, *options); });
 
   CLI::App& undo = book.verb("umount", {"Ends a mount.", "umount /mnt/vmstore", "umount ~/disks"});
@@ -105,10 +118,11 @@ void add_explaining_verbs(VerbBook& book) {
   for (const Explained& explained : all) {
     CLI::App& verb = book.verb(
         explained.name, {"Not needed here; says why.", explained.name + " web", explained.example});
-    verb.allow_extras();
+    const auto ignored = std::make_shared<std::vector<std::string>>();
+    verb.add_option("NAME", *ignored, "Whatever it was meant for");
     const std::string text = explained.text;
     const std::string name = explained.name;
-    book.action(verb, [text, name](Context& context) -> Answer<void> {
+    book.action(verb, [text, name, ignored](Context& context) -> Answer<void> {
       context.output().done(text, {{"action", name}, {"message", text}});
       return {};
     });

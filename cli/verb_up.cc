@@ -37,7 +37,7 @@ std::string default_data_folder() {
   return std::string(home == nullptr ? "" : home) + "/.local/share/vmstore";
 }
 
-Answer<UpOptions> up_options(const Context& context, const UpVerbOptions& options) {
+Answer<UpOptions> up_options(Context& context, const UpVerbOptions& options) {
   UpOptions up;
   const std::string data = options.data.empty() ? default_data_folder() : options.data;
   up.data_folder = std::filesystem::absolute(data).lexically_normal().string();
@@ -46,6 +46,7 @@ Answer<UpOptions> up_options(const Context& context, const UpVerbOptions& option
   VMS_TRY(up.vmstored, find_program("vmstored"));
   VMS_TRY(up.nbdkit, find_program("nbdkit", "nbdkit"));
   up.plugin = find_nbdkit_plugin();
+  up.is_verbose = context.output().options().verbosity > 0;
   up.is_logging_to_file = options.detach;
   up.ready_wait = context.timeout_or(up.ready_wait);
   return up;

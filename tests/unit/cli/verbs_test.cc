@@ -1,0 +1,382 @@
+// SPDX-License-Identifier: Apache-2.0
+// What each verb asks of the store, and what it says.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "cli/json.h"
+#include "tests/unit/cli/fake_client.h"
+
+namespace vmstore::cli {
+namespace {
+
+using test::FakeStore;
+using test::Ran;
+using test::run;
+
+constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
+
+/// A run folder where no `up` is.
+std::vector<std::string> apart(std::vector<std::string> arguments) {
+  arguments.insert(arguments.end(), {"--run-dir", "/nonexistent/vmstore-run"});
+  return arguments;
+}
+
+bool changed(const FakeStore& store) {
+  for (const std::string& call : store.calls) {
+    const std::string word = call.substr(0, call.find(' '));
+    if (word != "list" && word != "details" && word != "snapshots" && word != "trash" &&
+        word != "node_status" && call != "collect_garbage dry") {
+      return true;
+    }
+  }
+  return false;
+}
+
+TEST(Create, MakesADiskAndSaysWhatIsNext) {
+  FakeStore store;
+  const Ran ran = run(store, {"create", "g/web", "20G"});
+  EXPECT_EQ(ran.exit_code, 0) << ran.err;
+  EXPECT_EQ(store.disks.at("g/web").summary.size_bytes, 20 * kGiB);
+  EXPECT_NE(ran.out.find("next: vmstore attach g/web"), std::string::npos);
+}
+
+TEST(Create, RefusesABareNumberWithAHint) {
+  FakeStore store;
+  const Ran ran = run(store, {"create", "web", "20"});
+  EXPECT_EQ(ran.exit_code, 2);
+  EXPECT_NE(ran.err.find("20G"), std::string::npos);
+  EXPECT_TRUE(store.disks.empty());
+}
+
+TEST(Create, TakenNameIsExitFour) {
+  FakeStore store;
+  store.add("web", 512);
+  const Ran ran = run(store, {"create", "web", "1G"});
+  EXPECT_EQ(ran.exit_code, 4);
+  EXPECT_NE(ran.err.find("web: exists already"), std::string::npos) << ran.err;
+}
+
+TEST(Create, JsonHasIntegersInBytes) {
+  FakeStore store;
+  const Ran ran = run(store, {"create", "web", "1G", "--json"});
+  const auto object = parse_json_object(ran.out);
+  ASSERT_TRUE(object) << ran.out;
+  EXPECT_EQ(json_count(*object, "output_version"), 1U);
+  EXPECT_EQ(json_count(*object, "size"), kGiB);
+}
+
+TEST(Info, UnknownNameNamesTheNearest) {
+  FakeStore store;
+  store.add("web-0001", 512);
+  store.add("db", 512);
+  const Ran ran = run(store, {"info", "web-nope"});
+  EXPECT_EQ(ran.exit_code, 3);
+  EXPECT_EQ(ran.err,
+            "vmstore: web-nope: no such disk (2 disks; closest: \"web-0001\")\n"
+            "  next: vmstore ls\n");
+}
+
+TEST(Info, UnknownSnapshotNamesTheNearest) {
+  FakeStore store;
+  store.add("web", 512).snapshots["monday"];
+  const Ran ran = run(store, {"info", "web@munday"});
+  EXPECT_EQ(ran.exit_code, 3);
+  EXPECT_NE(ran.err.find("closest: \"web@monday\""), std::string::npos) << ran.err;
+}
+
+TEST(Info, AListThatCannotBeHadIsNotCalledEmpty) {
+  FakeStore store;
+  store.failures["list"] = Errc::timed_out;
+  const Ran ran = run(store, {"info", "web"});
+  EXPECT_EQ(ran.exit_code, 3);
+  EXPECT_EQ(ran.err.find("0 disks"), std::string::npos) << ran.err;
+}
+
+TEST(Info, ShowsDiskAndSnapshotsInOneDocument) {
+  FakeStore store;
+  store.add("web", kGiB).snapshots["monday"].resize(512);
+  const Ran ran = run(store, {"info", "web", "--json"});
+  const auto object = parse_json_object(ran.out);
+  ASSERT_TRUE(object);
+  EXPECT_EQ(json_count(object->at("disk").as_object(), "size"), kGiB);
+  EXPECT_EQ(object->at("snapshots").as_array().size(), 1U);
+}
+
+TEST(List, TreeShowsClonesBelowTheirBase) {
+  FakeStore store;
+  store.add("base", 512);
+  store.add("a-clone", 512).summary.base_name = "base@v1";
+  store.add("b-clone", 512).summary.base_name = "a-clone@x";
+  store.add("zombie", 512).summary.base_name = "gone@x";
+  const Ran ran = run(store, {"ls", "--tree", "-o", "name", "-H"});
+  EXPECT_EQ(ran.out, "base\n└ a-clone\n  └ b-clone\nzombie\n");
+}
+
+TEST(List, GlobAndSnapshots) {
+  FakeStore store;
+  store.add("web-1", 512).snapshots["s"];
+  store.add("db", 512).snapshots["t"];
+  const Ran ran = run(store, {"ls", "web-*", "--snaps", "--json"});
+  const auto object = parse_json_object(ran.out);
+  ASSERT_TRUE(object);
+  EXPECT_EQ(object->at("disks").as_array().size(), 1U);
+  EXPECT_EQ(object->at("snapshots").as_array().size(), 1U);
+}
+
+TEST(Remove, GoesToTheTrashAndComesBack) {
+  FakeStore store;
+  store.add("web", 512);
+  EXPECT_EQ(run(store, apart({"rm", "web"})).exit_code, 0);
+  EXPECT_TRUE(store.called("remove web"));
+  EXPECT_EQ(run(store, {"trash", "ls", "-H", "-o", "name"}).out, "web\n");
+  EXPECT_EQ(run(store, {"trash", "restore", "web", "--as", "web2"}).exit_code, 0);
+  EXPECT_TRUE(store.disks.contains("web2"));
+}
+
+TEST(Remove, NowAndForceAreSaidOut) {
+  FakeStore store;
+  store.add("web", 512);
+  EXPECT_EQ(run(store, apart({"rm", "web", "--now", "--force"})).exit_code, 0);
+  EXPECT_TRUE(store.called("remove web now force"));
+  EXPECT_TRUE(store.trash.empty());
+}
+
+TEST(Remove, SomeOfSeveralIsExitNine) {
+  FakeStore store;
+  store.add("a", 512);
+  const Ran ran = run(store, apart({"rm", "a", "b"}));
+  EXPECT_EQ(ran.exit_code, 9);
+  EXPECT_TRUE(store.disks.empty());
+  EXPECT_NE(ran.err.find("b: no such disk"), std::string::npos);
+}
+
+TEST(Remove, ASnapshotIsNotADisk) {
+  FakeStore store;
+  store.add("web", 512).snapshots["s"];
+  const Ran ran = run(store, apart({"rm", "web@s"}));
+  EXPECT_EQ(ran.exit_code, 2);
+  EXPECT_NE(ran.err.find("vmstore snap rm web@s"), std::string::npos);
+}
+
+TEST(Trash, PurgeOfEverythingHasToBeSaid) {
+  FakeStore store;
+  store.add("web", 512);
+  EXPECT_EQ(run(store, apart({"rm", "web"})).exit_code, 0);
+  EXPECT_EQ(run(store, {"trash", "purge"}).exit_code, 2);
+  EXPECT_EQ(store.trash.size(), 1U);
+  EXPECT_EQ(run(store, {"trash", "purge", "nope"}).exit_code, 3);
+  EXPECT_EQ(run(store, {"trash", "purge", "--all"}).exit_code, 0);
+  EXPECT_TRUE(store.trash.empty());
+}
+
+TEST(Rename, TellsWhichOfTheTwoNamesIsWrong) {
+  FakeStore store;
+  store.add("a", 512);
+  store.add("b", 512);
+  Ran ran = run(store, apart({"mv", "a", "b"}));
+  EXPECT_EQ(ran.exit_code, 4);
+  EXPECT_NE(ran.err.find("b: exists"), std::string::npos) << ran.err;
+  ran = run(store, apart({"mv", "c", "d"}));
+  EXPECT_EQ(ran.exit_code, 3);
+  EXPECT_EQ(run(store, apart({"mv", "a", "g/c"})).exit_code, 0);
+}
+
+TEST(Resize, ShrinksOnlyWhenAllowed) {
+  FakeStore store;
+  store.add("web", 4 * kGiB);
+  EXPECT_EQ(run(store, {"resize", "web", "-1G"}).exit_code, 2);
+  EXPECT_EQ(run(store, {"resize", "web", "-1G", "--allow-shrink"}).exit_code, 0);
+  EXPECT_EQ(store.disks.at("web").summary.size_bytes, 3 * kGiB);
+  EXPECT_EQ(run(store, {"resize", "web", "+2G"}).exit_code, 0);
+  EXPECT_EQ(store.disks.at("web").summary.size_bytes, 5 * kGiB);
+}
+
+TEST(Snapshot, IsTakenListedRolledBackAndRemoved) {
+  FakeStore store;
+  store.add("web", 512);
+  EXPECT_EQ(run(store, {"snapshot", "web@s"}).exit_code, 0);
+  EXPECT_EQ(run(store, {"snap", "create", "web@t"}).exit_code, 0);
+  EXPECT_EQ(run(store, {"snapshot", "web@s"}).exit_code, 4);
+  EXPECT_EQ(run(store, {"snap", "ls", "-H", "-o", "snapshot"}).out, "web@s\nweb@t\n");
+  EXPECT_EQ(run(store, {"snap", "rollback", "web@s", "--force"}).exit_code, 0);
+  EXPECT_TRUE(store.called("rollback web@s force"));
+  EXPECT_EQ(run(store, {"snap", "rm", "web@s", "web@t"}).exit_code, 0);
+  EXPECT_EQ(run(store, {"snap", "rm", "web@s"}).exit_code, 3);
+}
+
+TEST(Snapshot, SeveralAtOneInstantAreRefusedNotFaked) {
+  FakeStore store;
+  store.add("a", 512);
+  store.add("b", 512);
+  EXPECT_EQ(run(store, {"snapshot", "a@s", "b@s"}).exit_code, 1);
+  EXPECT_FALSE(changed(store));
+}
+
+TEST(Clone, ChecksEveryNameBeforeAnythingIsMade) {
+  FakeStore store;
+  store.add("base", 512);
+  store.add("web-3", 512);
+  const Ran ran = run(store, {"clone", "base@v1", "web", "--count", "5"});
+  EXPECT_EQ(ran.exit_code, 4);
+  EXPECT_NE(ran.err.find("web-3"), std::string::npos);
+  EXPECT_FALSE(changed(store));
+}
+
+TEST(Clone, MakesAThousand) {
+  FakeStore store;
+  store.add("base", 512);
+  const Ran ran =
+      run(store, {"clone", "base@v1", "web", "--count", "1000", "--name-pattern", "web-%04d"});
+  EXPECT_EQ(ran.exit_code, 0) << ran.err;
+  EXPECT_TRUE(ran.out.starts_with("1000 clones of base@v1 in ")) << ran.out;
+  EXPECT_TRUE(store.disks.contains("web-0001"));
+  EXPECT_TRUE(store.disks.contains("web-1000"));
+}
+
+TEST(Clone, APatternNeedsACount) {
+  FakeStore store;
+  store.add("base", 512);
+  EXPECT_EQ(run(store, {"clone", "base", "x", "--name-pattern", "x-%d"}).exit_code, 2);
+  EXPECT_EQ(run(store, {"clone", "base", "x", "--count", "0"}).exit_code, 2);
+}
+
+TEST(DryRun, ChangesNothingAnywhere) {
+  const std::vector<std::vector<std::string>> commands{
+      {"create", "new", "1G"},
+      {"mv", "web", "www"},
+      {"resize", "web", "+1G"},
+      {"rm", "web"},
+      {"rm", "web", "--now"},
+      {"trash", "purge", "--all"},
+      {"trash", "restore", "old"},
+      {"snapshot", "web@new"},
+      {"snap", "rm", "web@s"},
+      {"snap", "rollback", "web@s"},
+      {"clone", "web@s", "c"},
+      {"gc"},
+      {"owner", "break", "web"},
+      {"owner", "discard", "web"},
+      {"export", "web", "/tmp/no"},
+      {"attach", "web"},
+      {"meta", "backup", "/tmp/no"},
+      {"mount", "/tmp/no"},
+  };
+  for (const auto& command : commands) {
+    FakeStore store;
+    store.add("web", 4 * kGiB).snapshots["s"];
+    std::vector<std::string> arguments = apart(command);
+    arguments.emplace_back("--dry-run");
+    const Ran ran = run(store, arguments);
+    // vmstore-fuse may not be built yet; then `mount` says so.
+    EXPECT_TRUE(ran.exit_code == 0 || command[0] == "mount") << command[0] << " " << ran.err;
+    EXPECT_FALSE(changed(store)) << command[0];
+    EXPECT_EQ(ran.out.find("would ") == std::string::npos, ran.exit_code != 0) << command[0];
+  }
+}
+
+TEST(DryRun, StillFindsWhatWouldFail) {
+  FakeStore store;
+  store.add("web", 512);
+  EXPECT_EQ(run(store, {"create", "web", "1G", "-n"}).exit_code, 4);
+  EXPECT_EQ(run(store, apart({"rm", "nope", "-n"})).exit_code, 3);
+  EXPECT_EQ(run(store, {"snap", "rm", "web@nope", "-n"}).exit_code, 3);
+  EXPECT_EQ(run(store, {"clone", "web@nope", "c", "-n"}).exit_code, 3);
+}
+
+TEST(Verify, DamageIsExitEight) {
+  FakeStore store;
+  store.add("damaged", 512);
+  store.add("sound", 512);
+  EXPECT_EQ(run(store, {"verify", "sound"}).exit_code, 0);
+  const Ran ran = run(store, {"verify", "--all"});
+  EXPECT_EQ(ran.exit_code, 8);
+  EXPECT_NE(ran.err.find("4096"), std::string::npos);
+  EXPECT_EQ(run(store, {"verify"}).exit_code, 2);
+  EXPECT_EQ(run(store, {"verify", "sound", "nope"}).exit_code, 9);
+}
+
+TEST(Space, FiguresNobodyCountedAreAbsent) {
+  FakeStore store;
+  store.add("web", 1024);
+  const Ran du = run(store, {"du", "--json"});
+  EXPECT_EQ(du.out.find("unique"), std::string::npos);
+  EXPECT_EQ(run(store, {"df", "-H", "--bytes", "-o", "total,free"}).out, "1000\t400\n");
+  EXPECT_EQ(run(store, {"gc"}).exit_code, 0);
+  EXPECT_TRUE(store.called("collect_garbage real"));
+}
+
+TEST(Owner, DiscardSaysHowMuchIsGivenUp) {
+  FakeStore store;
+  store.add("web", 512);
+  const Ran ran = run(store, {"owner", "discard", "web"});
+  EXPECT_EQ(ran.exit_code, 0);
+  EXPECT_NE(ran.out.find("3 acknowledged batches"), std::string::npos) << ran.out;
+}
+
+TEST(Explaining, VerbsThatAreNotNeededSayWhy) {
+  FakeStore store;
+  for (const char* verb : {"flatten", "sparsify", "protect", "unprotect"}) {
+    const Ran ran = run(store, {verb, "web"});
+    EXPECT_EQ(ran.exit_code, 0) << verb;
+    EXPECT_NE(ran.out.find("nothing to"), std::string::npos) << verb;
+  }
+  EXPECT_TRUE(store.calls.empty());
+}
+
+TEST(Attach, WithoutAnUpSaysHowToGetOne) {
+  FakeStore store;
+  store.add("web", 512);
+  const Ran ran = run(store, apart({"attach", "web"}));
+  EXPECT_EQ(ran.exit_code, 6);
+  EXPECT_NE(ran.err.find("vmstore up --detach"), std::string::npos) << ran.err;
+  EXPECT_EQ(run(store, apart({"attach", "nope"})).exit_code, 3);
+  EXPECT_EQ(run(store, apart({"attach", "web@nope"})).exit_code, 3);
+}
+
+class MetaTest : public testing::Test {
+ protected:
+  MetaTest() {
+    char pattern[] = "/tmp/vmstore-test-XXXXXX";
+    folder_ = mkdtemp(pattern);
+    file_ = folder_ + "/backup";
+  }
+  ~MetaTest() override { std::filesystem::remove_all(folder_); }
+  std::string folder_;
+  std::string file_;
+};
+
+TEST_F(MetaTest, BackupGoesIntoAnEmptyStoreAndNoOther) {
+  FakeStore store;
+  store.catalogue = {{"/disk/1", "one"}, {"/name/web", "two"}};
+  ASSERT_EQ(run(store, {"meta", "backup", file_}).exit_code, 0);
+  EXPECT_EQ(run(store, {"meta", "backup", file_}).exit_code, 4);
+  EXPECT_EQ(run(store, {"meta", "backup", file_, "--overwrite"}).exit_code, 0);
+  FakeStore empty;
+  EXPECT_EQ(run(empty, {"meta", "restore", file_}).exit_code, 0);
+  EXPECT_EQ(empty.catalogue.size(), 2U);
+  EXPECT_EQ(empty.catalogue[1].value, "two");
+  EXPECT_EQ(run(empty, {"meta", "restore", file_}).exit_code, 4);
+}
+
+TEST_F(MetaTest, ADamagedBackupChangesNothing) {
+  FakeStore store;
+  store.catalogue = {{"/disk/1", "one"}};
+  ASSERT_EQ(run(store, {"meta", "backup", file_}).exit_code, 0);
+  std::filesystem::resize_file(file_, std::filesystem::file_size(file_) - 10);
+  FakeStore empty;
+  EXPECT_EQ(run(empty, {"meta", "restore", file_}).exit_code, 8);
+  EXPECT_TRUE(empty.calls.empty());
+}
+
+TEST_F(MetaTest, ABackupThatFailsHalfWayLeavesNoFile) {
+  FakeStore store;
+  store.failures["export_catalogue"] = Errc::disconnected;
+  EXPECT_EQ(run(store, {"meta", "backup", file_}).exit_code, 6);
+  EXPECT_TRUE(std::filesystem::is_empty(folder_));
+}
+
+}  // namespace
+}  // namespace vmstore::cli
