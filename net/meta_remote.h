@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // MetaRemote: the catalogue of a store through a node's metadata API. Part of NodeClient.
 //
-// Invariants: a lost answer is an error that says so (`disconnected`, `timed_out`), never "absent";
-// a watch survives the loss of its session: it is asked for again from the revision after the last
-// one it has told completely, so nothing is skipped; `compacted` there ends it with an event storm
-// of nobody: the owner is told through its error callback.
+// Invariants: a lost answer is an error that says so (`disconnected`, `timed_out`), never "absent".
+// A watch survives the loss of its session: in the next one it is asked for again from the last
+// revision of which something was told, and what was told of it already is skipped; so each change
+// is told once, in revision order, also when a session ends between two changes of one revision.
+// When the changes since then are compacted away, the watch is told what is there now instead, and
+// the log says that removals may have been missed.
 #pragma once
 
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 
-#include "base/sync.h"
+#include "base/scheduler.h"
 #include "meta/meta_store.h"
 #include "wire/frame.h"
 
@@ -23,12 +24,15 @@ class MetaTransport {
  public:
   virtual ~MetaTransport() = default;
   [[nodiscard]] virtual Task<Result<wire::Frame>> ask(wire::Opcode opcode, std::string control) = 0;
+  /// Says that the node sent nonsense; the session ends. The outcome is unknown: `disconnected`.
+  [[nodiscard]] virtual Error broken(wire::Opcode opcode) = 0;
 };
 
 /// THREADS: the scheduler's.
 class MetaRemote final : public meta::MetaStore {
  public:
-  explicit MetaRemote(Scheduler& scheduler, MetaTransport& transport);
+  /// `transport` is used until close().
+  MetaRemote(Scheduler& scheduler, MetaTransport& transport);
   ~MetaRemote() override;
 
   [[nodiscard]] Task<Result<meta::GetAnswer>> get(std::string key) override;
@@ -40,24 +44,16 @@ class MetaRemote final : public meta::MetaStore {
 
   /// An event frame of the node.
   void on_event(const std::string& control);
-  /// A new session is up: subscribe every watch again.
-  [[nodiscard]] Task<void> resubscribe();
+  /// The session is over: numbers of watches mean nothing any more.
+  void session_lost();
+  /// A new session is up: every watch is asked for again.
+  void session_up();
+  /// No more events, no more use of the transport.
+  void close() noexcept;
 
  private:
-  struct Subscription {
-    std::string prefix;
-    std::uint64_t next_revision = 0;
-    std::uint64_t number = 0;  // the node's, of this session; 0 = not subscribed
-    WatchCallback callback;
-  };
-  class RemoteWatch;
-  [[nodiscard]] Task<Result<void>> subscribe(std::shared_ptr<Subscription> subscription);
-
-  MetaTransport& transport_;
-  Gate gate_;
-  std::map<std::uint64_t, std::shared_ptr<Subscription>> all_;  // by local number
-  std::uint64_t last_number_ = 0;
-  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+  struct State;
+  std::shared_ptr<State> state_;  // shared with the watches and the tasks
 };
 
 }  // namespace vmstore::net

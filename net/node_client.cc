@@ -17,18 +17,26 @@ namespace vmstore::net {
 namespace {
 
 /// After these there is no use in dialling again.
-bool is_final(const Error& error) noexcept {
+bool is_refusal(const Error& error) noexcept {
   return error == Errc::foreign_store || error == Errc::newer_format || error == Errc::permission ||
          error == Errc::unsupported;
 }
 
-void close_all(const std::vector<int>& descriptors) noexcept {
+void close_all(std::vector<int>& descriptors) noexcept {
   for (const int descriptor : descriptors) ::close(descriptor);
+  descriptors.clear();
 }
+
+/// A heartbeat's silence counts only if this process was awake to hear: after a pause of its own
+/// what came meanwhile is read first.
+constexpr Duration kGrace = 100ms;
 
 }  // namespace
 
-struct NodeClient::State final : public MetaTransport {
+/// Shared with the tasks of the client, so that these may be destroyed in any order.
+struct NodeClient::State final : MetaTransport, std::enable_shared_from_this<State> {
+  using Ptr = std::shared_ptr<State>;
+
   State(Scheduler& s, Dialer& d, ClientOptions o)
       : scheduler(s),
         dialer(d),
@@ -36,38 +44,58 @@ struct NodeClient::State final : public MetaTransport {
         remote_meta(s, *this),
         gate(s),
         stopping(s),
-        changed(s),
-        ended(s) {}
+        changed(s) {}
 
   [[nodiscard]] Task<Result<wire::Frame>> ask(wire::Opcode opcode, std::string control) override {
-    return call(opcode, std::move(control), wire::Payload(), false, std::nullopt);
+    return call(shared_from_this(), opcode, std::move(control), wire::Payload(), false, {});
   }
-  [[nodiscard]] Task<Result<wire::Frame>> call(wire::Opcode opcode,
-                                               std::string control,
-                                               wire::Payload payload,
-                                               bool own_sums,
-                                               std::optional<TimePoint> deadline);
+  [[nodiscard]] Error broken(wire::Opcode opcode) override;
+
+  static Task<Result<wire::Frame>> call(Ptr state,
+                                        wire::Opcode opcode,
+                                        std::string control,
+                                        wire::Payload payload,
+                                        bool own_sums,
+                                        std::optional<TimePoint> deadline);
+  /// The message in an answer. One that cannot be read ends the session: its outcome is unknown.
+  template <class Reply>
+  [[nodiscard]] Result<Reply> read_reply(wire::Opcode opcode, const wire::Frame& frame) {
+    auto reply = wire::parse<Reply>(frame.control);
+    if (!reply) return broken(opcode);
+    return reply;
+  }
+  /// A number in an answer that cannot be: the same.
+  template <class T>
+  [[nodiscard]] Result<T> accept(wire::Opcode opcode, Result<T> decoded) {
+    if (!decoded) return broken(opcode);
+    return decoded;
+  }
   template <class Reply, class Request>
-  [[nodiscard]] Task<Result<Reply>> exchange(wire::Opcode opcode, Request request) {
-    VMS_CO_TRY(const auto frame, co_await ask(opcode, wire::serialize(request)));
-    close_all(frame.descriptors);
-    co_return wire::parse<Reply>(frame.control);
+  static Task<Result<Reply>> exchange(Ptr state, wire::Opcode opcode, Request request) {
+    VMS_CO_TRY(const auto frame, co_await state->ask(opcode, wire::serialize(request)));
+    co_return state->read_reply<Reply>(opcode, frame);
   }
-  [[nodiscard]] Task<void> run();
-  [[nodiscard]] Task<void> run_peer(std::shared_ptr<RpcPeer> running);
-  [[nodiscard]] Task<Result<SessionInfo>> hello(RpcPeer& connected);
-  [[nodiscard]] Task<Answer> serve(wire::Frame request);
+
+  static Task<void> run(Ptr state);
+  static Task<bool> run_session(Ptr state, std::unique_ptr<Connection> connection);
+  static Task<void> run_peer(Ptr state, std::shared_ptr<RpcPeer> peer);
+  static Task<void> watch_silence(Ptr state, std::shared_ptr<RpcPeer> peer);
+  static Task<Result<SessionInfo>> hello(Ptr state, std::shared_ptr<RpcPeer> peer);
+  static Task<Answer> serve(Ptr state, wire::Frame request);
+  static Task<Answer> serve_disk_call(Ptr state, wire::Frame request);
+  static Task<Result<SessionInfo>> wait_connected(Ptr state, std::optional<TimePoint> deadline);
+  void note_failure(const Error& error);
+  void stop();
 
   Scheduler& scheduler;
   Dialer& dialer;
   ClientOptions options;
   MetaRemote remote_meta;
   DiskCallHandler on_disk_call;
-  Gate gate;
+  Gate gate;  // the tasks of this client
   Event stopping;
   Event changed;
-  Event ended;  // the current peer's run() has returned
-  std::shared_ptr<RpcPeer> peer;
+  std::shared_ptr<RpcPeer> peer;  // of the session, or of one that is being made
   bool connected = false;
   SessionInfo info;
   std::uint64_t sessions = 0;
@@ -75,14 +103,17 @@ struct NodeClient::State final : public MetaTransport {
 };
 
 NodeClient::NodeClient(Scheduler& scheduler, Dialer& dialer, ClientOptions options)
-    : state_(std::make_unique<State>(scheduler, dialer, std::move(options))) {}
-NodeClient::~NodeClient() = default;
+    : state_(std::make_shared<State>(scheduler, dialer, std::move(options))) {}
+
+NodeClient::~NodeClient() {
+  state_->stop();
+}
 
 void NodeClient::set_disk_call_handler(DiskCallHandler handler) {
   state_->on_disk_call = std::move(handler);
 }
 bool NodeClient::is_connected() const noexcept {
-  return state_->connected;
+  return state_->connected && !state_->peer->is_closed();
 }
 std::uint64_t NodeClient::session_count() const noexcept {
   return state_->sessions;
@@ -97,42 +128,106 @@ meta::MetaStore& NodeClient::meta() noexcept {
 // ---- the session ----
 
 void NodeClient::start() {
-  state_->scheduler.spawn(state_->run());
+  state_->scheduler.spawn(State::run(state_));
 }
 
 Task<void> NodeClient::stop() {
-  state_->stopping.set();
-  if (state_->peer != nullptr) state_->peer->close();
-  state_->changed.pulse();
-  co_await state_->gate.close();
+  const State::Ptr state = state_;
+  state->stop();
+  co_await state->gate.close();
 }
 
-Task<void> NodeClient::State::run_peer(std::shared_ptr<RpcPeer> running) {
-  const auto pass = gate.enter();
-  const Error why = co_await running->run();
-  if (!stopping.is_set()) {
-    VMS_LOG(debug, "net", "session with " << options.endpoint.text << " ended: " << to_string(why));
-  }
-  if (peer == running) {
-    connected = false;
-    peer.reset();
-    ended.set();
-    changed.pulse();
+void NodeClient::State::stop() {
+  stopping.set();
+  if (peer) peer->close();
+  remote_meta.close();
+  changed.pulse();
+}
+
+/// Dials, keeps the session while it lasts, and begins again.
+Task<void> NodeClient::State::run(Ptr state) {
+  const auto pass = state->gate.enter();
+  if (!pass) co_return;
+  auto pause = state->options.retry_first;
+  while (!state->stopping.is_set()) {
+    auto dialled = co_await state->dialer.dial(state->options.endpoint);
+    if (!dialled) {
+      state->note_failure(dialled.error());
+    } else if (!state->stopping.is_set()) {
+      const bool was_up = co_await run_session(state, std::move(*dialled));
+      if (was_up) pause = state->options.retry_first;
+    }
+    const TimePoint again = state->scheduler.now() + pause;
+    const bool stopped = co_await state->stopping.wait_until(again);
+    if (stopped) co_return;
+    pause = std::min(2 * pause, state->options.retry_last);
   }
 }
 
-Task<Result<SessionInfo>> NodeClient::State::hello(RpcPeer& to) {
+/// Remembers a refusal for wait_connected(). Trying goes on, slowly: the operator may put it right.
+void NodeClient::State::note_failure(const Error& error) {
+  if (!is_refusal(error)) return;
+  // A session that was there once comes back: the node may just be starting. Another store never
+  // becomes ours.
+  const bool for_ever = error == Errc::foreign_store || error == Errc::newer_format;
+  if (sessions > 0 && !for_ever) return;
+  if (refusal != error) {
+    VMS_LOG(error, "net", options.endpoint.text << " refuses the session: " << error);
+  }
+  refusal = error;
+  changed.pulse();
+}
+
+/// One session, from hello to its end; false when it never came up.
+Task<bool> NodeClient::State::run_session(Ptr state, std::unique_ptr<Connection> connection) {
+  const auto serve_request = [weak = state->weak_from_this()](wire::Frame request) {
+    return serve(weak.lock(), std::move(request));
+  };
+  const auto opened =
+      std::make_shared<RpcPeer>(state->scheduler, std::move(connection), serve_request);
+  state->peer = opened;
+  state->scheduler.spawn(run_peer(state, opened));
+  const auto greeted = co_await hello(state, opened);
+  if (!greeted || opened->is_closed()) {
+    opened->close();
+    if (!greeted) state->note_failure(greeted.error());
+    co_return false;
+  }
+  state->info = *greeted;
+  state->refusal.reset();
+  ++state->sessions;
+  state->connected = true;
+  state->changed.pulse();
+  state->remote_meta.session_up();
+  state->scheduler.spawn(watch_silence(state, opened));
+  co_await opened->closed().wait();
+  // Requests that the node made may still be served: the next session does not wait for them.
+  state->connected = false;
+  state->remote_meta.session_lost();
+  state->changed.pulse();
+  co_return true;
+}
+
+Task<void> NodeClient::State::run_peer(Ptr state, std::shared_ptr<RpcPeer> peer) {
+  const auto pass = state->gate.enter();
+  const Error why = co_await peer->run();
+  VMS_LOG(debug, "net", "session with " << state->options.endpoint.text << " ended: " << why);
+}
+
+Task<Result<SessionInfo>> NodeClient::State::hello(Ptr state, std::shared_ptr<RpcPeer> peer) {
   pb::HelloRequest request;
   request.set_version_min(wire::kWireVersionOldest);
   request.set_version_max(wire::kWireVersion);
-  request.set_program(options.program);
-  wire::put_id(*request.mutable_boot_id(), options.boot);
-  request.set_pid(options.pid);
-  if (options.store) wire::put_id(*request.mutable_store_id(), *options.store);
-  const TimePoint deadline = scheduler.now() + Duration(limits::kHandshakeTimeout);
-  VMS_CO_TRY(const auto frame,
-             co_await to.call(
-                 wire::Opcode::hello, wire::serialize(request), wire::Payload(), false, deadline));
+  request.set_program(state->options.program);
+  wire::put_id(*request.mutable_boot_id(), state->options.boot);
+  request.set_pid(state->options.pid);
+  if (state->options.store) wire::put_id(*request.mutable_store_id(), *state->options.store);
+  const TimePoint deadline = state->scheduler.now() + Duration(limits::kHandshakeTimeout);
+  wire::Payload nothing;
+  VMS_CO_TRY(
+      const auto frame,
+      co_await peer->call(
+          wire::Opcode::hello, wire::serialize(request), std::move(nothing), false, deadline));
   VMS_CO_TRY(const auto reply, wire::parse<pb::HelloReply>(frame.control));
   if (reply.version() < wire::kWireVersionOldest || reply.version() > wire::kWireVersion) {
     co_return Errc::newer_format;
@@ -144,90 +239,107 @@ Task<Result<SessionInfo>> NodeClient::State::hello(RpcPeer& to) {
   session.start_count = reply.start_count();
   session.session = SessionId(reply.session());
   session.same_host = reply.same_host();
-  // A store that changed under a living client is another store: nothing it says may be believed.
-  if (sessions > 0 && session.store != info.store) co_return Errc::foreign_store;
+  // The node checks this as well; a store that changed under a living client is another store.
+  const bool expected = !state->options.store || session.store == *state->options.store;
+  if (!expected || (state->sessions > 0 && session.store != state->info.store)) {
+    co_return Errc::foreign_store;
+  }
   co_return session;
 }
 
-Task<void> NodeClient::State::run() {
-  const auto pass = gate.enter();
-  auto pause = options.retry_first;
-  while (pass && !stopping.is_set()) {
-    auto dialled = co_await dialer.dial(options.endpoint);
-    if (dialled && !stopping.is_set()) {
-      ended.reset();
-      const auto opened =
-          std::make_shared<RpcPeer>(scheduler, std::move(*dialled), [this](wire::Frame request) {
-            return serve(std::move(request));
-          });
-      peer = opened;
-      scheduler.spawn(run_peer(opened));
-      const auto greeted = co_await hello(*opened);
-      if (greeted && peer == opened) {
-        info = *greeted;
-        ++sessions;
-        connected = true;
-        pause = options.retry_first;
-        changed.pulse();
-        co_await remote_meta.resubscribe();
-      } else {
-        opened->close();
-        if (!greeted && is_final(greeted.error())) refusal = greeted.error();
-      }
-      co_await ended.wait();
-    }
-    if (refusal) {
-      changed.pulse();
-      break;
-    }
-    if (stopping.is_set()) break;
-    static_cast<void>(co_await stopping.wait_until(scheduler.now() + Duration(pause)));
-    pause = std::min(2 * pause, options.retry_last);
+/// Ends a session whose node owes answers and says nothing: it is dead, stopped, or cut off.
+Task<void> NodeClient::State::watch_silence(Ptr state, std::shared_ptr<RpcPeer> peer) {
+  const auto pass = state->gate.enter();
+  while (pass && !peer->is_closed()) {
+    const TimePoint next = state->scheduler.now() + Duration(limits::kHeartbeatPause);
+    const bool is_over = co_await peer->closed().wait_until(next);
+    if (is_over) co_return;
+    const TimePoint asked = state->scheduler.now();
+    if (peer->unanswered() == 0 || asked - peer->last_heard() < limits::kHeartbeatPause) continue;
+    const TimePoint deadline = asked + Duration(limits::kPeerSilence);
+    std::string control;
+    wire::Payload nothing;
+    const auto answer = co_await peer->call(
+        wire::Opcode::ping, std::move(control), std::move(nothing), false, deadline);
+    if (answer || answer.error() != Errc::timed_out) continue;
+    co_await sleep_for(state->scheduler, kGrace);
+    if (peer->last_heard() >= asked || peer->is_closed()) continue;
+    VMS_LOG(warning, "net", state->options.endpoint.text << " is silent: the session is given up");
+    peer->close();
   }
+}
+
+Task<Result<SessionInfo>> NodeClient::State::wait_connected(Ptr state,
+                                                            std::optional<TimePoint> deadline) {
+  const auto is_up = [&] { return state->connected && !state->peer->is_closed(); };
+  while (!is_up()) {
+    if (state->refusal) co_return *state->refusal;
+    if (state->stopping.is_set()) co_return Errc::closing;
+    const bool in_time = co_await state->changed.wait_pulse(deadline);
+    if (!in_time && !is_up()) co_return Errc::timed_out;
+  }
+  co_return state->info;
 }
 
 Task<Result<SessionInfo>> NodeClient::wait_connected(std::optional<TimePoint> deadline) {
-  State& state = *state_;
-  while (!state.connected) {
-    if (state.refusal) co_return *state.refusal;
-    if (state.stopping.is_set()) co_return Errc::closing;
-    const bool in_time = co_await state.changed.wait_pulse(deadline);
-    if (!in_time && !state.connected) co_return Errc::timed_out;
-  }
-  co_return state.info;
+  return State::wait_connected(state_, deadline);
 }
 
-Task<Result<wire::Frame>> NodeClient::State::call(wire::Opcode opcode,
+Error NodeClient::State::broken(wire::Opcode opcode) {
+  VMS_LOG(error,
+          "net",
+          options.endpoint.text << " sent nonsense (opcode " << static_cast<unsigned>(opcode)
+                                << "): the session is given up");
+  if (peer) peer->close();
+  return Errc::disconnected;
+}
+
+Task<Result<wire::Frame>> NodeClient::State::call(Ptr state,
+                                                  wire::Opcode opcode,
                                                   std::string control,
                                                   wire::Payload payload,
                                                   bool own_sums,
                                                   std::optional<TimePoint> deadline) {
-  if (!connected || peer == nullptr) co_return Errc::disconnected;
-  const auto through = peer;  // outlives the call even when the session ends meanwhile
-  co_return co_await through->call(
-      opcode, std::move(control), std::move(payload), own_sums, deadline);
+  if (!state->connected) co_return Errc::disconnected;
+  const auto through = state->peer;  // outlives the call even when the session ends meanwhile
+  auto frame =
+      co_await through->call(opcode, std::move(control), std::move(payload), own_sums, deadline);
+  if (frame && opcode != wire::Opcode::key_files) close_all(frame->descriptors);
+  co_return frame;
 }
 
-Task<Answer> NodeClient::State::serve(wire::Frame request) {
+// ---- what the node asks ----
+
+Task<Answer> NodeClient::State::serve(Ptr state, wire::Frame request) {
   Answer answer;
-  close_all(request.descriptors);
-  if (request.header.opcode == wire::Opcode::meta_event) {
-    remote_meta.on_event(request.control);
-    co_return answer;
-  }
   answer.status = Errc::unsupported;
-  if (request.header.opcode != wire::Opcode::disk_call) co_return answer;
+  if (!state) co_return answer;
+  switch (request.header.opcode) {
+    case wire::Opcode::meta_event:
+      state->remote_meta.on_event(request.control);
+      break;
+    case wire::Opcode::ping:
+      answer.status = Errc::ok;
+      break;
+    case wire::Opcode::disk_call:
+      co_return co_await serve_disk_call(state, std::move(request));
+    default:
+      break;
+  }
+  co_return answer;
+}
+
+Task<Answer> NodeClient::State::serve_disk_call(Ptr state, wire::Frame request) {
+  Answer answer;
   auto parsed = wire::parse<pb::DiskCallRequest>(request.control);
-  answer.status = Errc::not_found;
-  if (!parsed || !on_disk_call) co_return answer;
+  answer.status = parsed ? Errc::not_found : Errc::invalid_argument;
+  if (!parsed || !state->on_disk_call) co_return answer;
   const auto disk = wire::get_id<DiskId>(parsed->disk());
   auto message = std::make_unique<pb::DiskCallRequest>(std::move(*parsed));
-  auto served = co_await on_disk_call(disk, std::move(message));
-  if (!served) {
-    answer.status = served.error().code;
-    co_return answer;
-  }
-  answer.status = Errc::ok;
+  const DiskCallHandler handler = state->on_disk_call;  // may be taken away meanwhile
+  auto served = co_await handler(disk, std::move(message));
+  answer.status = served ? Errc::ok : served.error().code;
+  if (!served) co_return answer;
   answer.control = wire::serialize(*served->reply);
   answer.payload = std::move(served->payload);
   co_return answer;
@@ -240,15 +352,16 @@ Task<Result<Incarnation>> NodeClient::create_key(KeyId key,
                                                  Epoch token,
                                                  std::vector<std::byte> header_record,
                                                  std::uint32_t copies) {
+  const State::Ptr state = state_;
   pb::KeyCreateRequest request;
   request.set_key(key.value());
   wire::put_id(*request.mutable_disk(), disk);
   request.set_token(token.value);
   request.set_header_record(std::string(as_text(header_record)));
   request.set_copies(copies);
-  VMS_CO_TRY(
-      const auto reply,
-      co_await state_->exchange<pb::KeyCreateReply>(wire::Opcode::key_create, std::move(request)));
+  VMS_CO_TRY(const auto reply,
+             co_await State::exchange<pb::KeyCreateReply>(
+                 state, wire::Opcode::key_create, std::move(request)));
   co_return wire::get_id<Incarnation>(reply.incarnation());
 }
 
@@ -260,6 +373,7 @@ Task<Result<KeyLength>> NodeClient::append(KeyId key,
                                            Sequence committed,
                                            std::vector<std::byte> record,
                                            wire::Payload blocks) {
+  const State::Ptr state = state_;
   pb::KeyAppendRequest request;
   request.set_key(key.value());
   request.set_token(token.value);
@@ -269,24 +383,28 @@ Task<Result<KeyLength>> NodeClient::append(KeyId key,
   request.set_committed(committed.value);
   request.set_record(std::string(as_text(record)));
   VMS_CO_TRY(const auto frame,
-             co_await state_->call(wire::Opcode::key_append,
-                                   wire::serialize(request),
-                                   std::move(blocks),
-                                   true,
-                                   std::nullopt));
-  VMS_CO_TRY(const auto reply, wire::parse<pb::KeyAppendReply>(frame.control));
-  co_return wire::get_length(reply.length());
+             co_await State::call(state,
+                                  wire::Opcode::key_append,
+                                  wire::serialize(request),
+                                  std::move(blocks),
+                                  true,
+                                  std::nullopt));
+  VMS_CO_TRY(const auto reply,
+             state->read_reply<pb::KeyAppendReply>(wire::Opcode::key_append, frame));
+  co_return state->accept(wire::Opcode::key_append, wire::get_length(reply.length()));
 }
 
 Task<Result<FenceAnswer>> NodeClient::fence(KeyId key, Epoch token) {
+  const State::Ptr state = state_;
   pb::KeyFenceRequest request;
   request.set_key(key.value());
   request.set_token(token.value);
-  VMS_CO_TRY(
-      const auto reply,
-      co_await state_->exchange<pb::KeyFenceReply>(wire::Opcode::key_fence, std::move(request)));
+  VMS_CO_TRY(const auto reply,
+             co_await State::exchange<pb::KeyFenceReply>(
+                 state, wire::Opcode::key_fence, std::move(request)));
   FenceAnswer answer;
-  VMS_CO_TRY(answer.length, wire::get_length(reply.length()));
+  VMS_CO_TRY(answer.length,
+             state->accept(wire::Opcode::key_fence, wire::get_length(reply.length())));
   answer.sealed = reply.sealed();
   answer.committed = Sequence(reply.committed());
   answer.incarnation = wire::get_id<Incarnation>(reply.incarnation());
@@ -296,26 +414,29 @@ Task<Result<FenceAnswer>> NodeClient::fence(KeyId key, Epoch token) {
 }
 
 Task<Result<KeyLength>> NodeClient::seal(KeyId key, Epoch token, KeyLength length) {
+  const State::Ptr state = state_;
   pb::KeySealRequest request;
   request.set_key(key.value());
   request.set_token(token.value);
   wire::put_length(*request.mutable_length(), length);
-  VMS_CO_TRY(
-      const auto reply,
-      co_await state_->exchange<pb::KeySealReply>(wire::Opcode::key_seal, std::move(request)));
-  co_return wire::get_length(reply.length());
+  VMS_CO_TRY(const auto reply,
+             co_await State::exchange<pb::KeySealReply>(
+                 state, wire::Opcode::key_seal, std::move(request)));
+  co_return state->accept(wire::Opcode::key_seal, wire::get_length(reply.length()));
 }
 
 Task<Result<std::unique_ptr<pb::KeyInfoReply>>> NodeClient::key_info(KeyId key) {
+  const State::Ptr state = state_;
   pb::KeyInfoRequest request;
   request.set_key(key.value());
-  VMS_CO_TRY(
-      auto reply,
-      co_await state_->exchange<pb::KeyInfoReply>(wire::Opcode::key_info, std::move(request)));
+  VMS_CO_TRY(auto reply,
+             co_await State::exchange<pb::KeyInfoReply>(
+                 state, wire::Opcode::key_info, std::move(request)));
   co_return std::make_unique<pb::KeyInfoReply>(std::move(reply));
 }
 
 Task<Result<ReadBlocks>> NodeClient::read(std::vector<ReadRange> ranges) {
+  const State::Ptr state = state_;
   pb::KeyReadRequest request;
   std::uint64_t blocks = 0;
   for (const ReadRange& range : ranges) {
@@ -325,8 +446,8 @@ Task<Result<ReadBlocks>> NodeClient::read(std::vector<ReadRange> ranges) {
     blocks += range.blocks;
   }
   if (blocks == 0 || blocks > limits::kReadBlocksMax) co_return Errc::invalid_argument;
-  VMS_CO_TRY(auto frame, co_await state_->ask(wire::Opcode::key_read, wire::serialize(request)));
-  VMS_CO_TRY(const auto reply, wire::parse<pb::KeyReadReply>(frame.control));
+  VMS_CO_TRY(auto frame, co_await state->ask(wire::Opcode::key_read, wire::serialize(request)));
+  VMS_CO_TRY(const auto reply, state->read_reply<pb::KeyReadReply>(wire::Opcode::key_read, frame));
   // The node says ok: what it sent must be all of it and match, or it is damage (I8).
   if (frame.payload.size() != blocks * kBlockBytes ||
       static_cast<std::uint64_t>(reply.sums_size()) != blocks) {
@@ -347,14 +468,16 @@ Task<Result<LogBytes>> NodeClient::read_log(KeyId key,
                                             std::uint64_t log_offset,
                                             std::uint32_t bytes_max,
                                             Epoch token) {
+  const State::Ptr state = state_;
   pb::KeyReadLogRequest request;
   request.set_key(key.value());
   request.set_log_offset(log_offset);
   request.set_bytes_max(bytes_max);
   request.set_token(token.value);
-  VMS_CO_TRY(auto frame,
-             co_await state_->ask(wire::Opcode::key_read_log, wire::serialize(request)));
-  VMS_CO_TRY(const auto reply, wire::parse<pb::KeyReadLogReply>(frame.control));
+  VMS_CO_TRY(auto frame, co_await state->ask(wire::Opcode::key_read_log, wire::serialize(request)));
+  VMS_CO_TRY(const auto reply,
+             state->read_reply<pb::KeyReadLogReply>(wire::Opcode::key_read_log, frame));
+  if (frame.payload.size() > bytes_max) co_return Errc::corrupt;
   LogBytes answer;
   answer.bytes = std::move(frame.payload);
   answer.log_bytes = reply.log_bytes();
@@ -366,16 +489,18 @@ Task<Result<KeyLength>> NodeClient::reserve(KeyId key,
                                             Epoch token,
                                             BlockIndex data_blocks,
                                             std::uint64_t log_bytes) {
+  const State::Ptr state = state_;
   pb::KeyReserveRequest request;
   request.set_key(key.value());
   request.set_token(token.value);
   request.set_data_blocks(data_blocks.value);
   request.set_log_bytes(log_bytes);
   VMS_CO_TRY(const auto reply,
-             co_await state_->exchange<pb::KeyReserveReply>(wire::Opcode::key_reserve,
-                                                            std::move(request)));
+             co_await State::exchange<pb::KeyReserveReply>(
+                 state, wire::Opcode::key_reserve, std::move(request)));
   KeyLength length;
-  VMS_CO_TRY(length.blocks, wire::get_blocks(reply.data_blocks()));
+  VMS_CO_TRY(length.blocks,
+             state->accept(wire::Opcode::key_reserve, wire::get_blocks(reply.data_blocks())));
   length.log_bytes = reply.log_bytes();
   co_return length;
 }
@@ -384,6 +509,7 @@ Task<Result<void>> NodeClient::free_blocks(KeyId key,
                                            Epoch token,
                                            DiskId disk,
                                            std::vector<FreeRun> runs) {
+  const State::Ptr state = state_;
   pb::KeyFreeRequest request;
   request.set_key(key.value());
   request.set_token(token.value);
@@ -393,32 +519,33 @@ Task<Result<void>> NodeClient::free_blocks(KeyId key,
     added->set_block(run.first.value);
     added->set_count(run.blocks);
   }
-  VMS_CO_CHECK(
-      co_await state_->exchange<pb::KeyFreeReply>(wire::Opcode::key_free, std::move(request)));
+  VMS_CO_CHECK(co_await State::exchange<pb::KeyFreeReply>(
+      state, wire::Opcode::key_free, std::move(request)));
   co_return success();
 }
 
 Task<Result<void>> NodeClient::committed(KeyId key, Epoch token, Sequence committed) {
+  const State::Ptr state = state_;
   pb::KeyCommittedRequest request;
   request.set_key(key.value());
   request.set_token(token.value);
   request.set_committed(committed.value);
-  VMS_CO_CHECK(co_await state_->exchange<pb::KeyCommittedReply>(wire::Opcode::key_committed,
-                                                                std::move(request)));
+  VMS_CO_CHECK(co_await State::exchange<pb::KeyCommittedReply>(
+      state, wire::Opcode::key_committed, std::move(request)));
   co_return success();
 }
 
 Task<Result<KeyFiles>> NodeClient::key_files(KeyId key) {
-  if (!state_->info.same_host) co_return Errc::unsupported;
+  const State::Ptr state = state_;
+  if (!state->info.same_host) co_return Errc::unsupported;
   pb::KeyFilesRequest request;
   request.set_key(key.value());
-  VMS_CO_TRY(const auto frame,
-             co_await state_->ask(wire::Opcode::key_files, wire::serialize(request)));
-  const auto reply = wire::parse<pb::KeyFilesReply>(frame.control);
-  const auto length = reply ? wire::get_length(reply->length()) : Result<KeyLength>(reply.error());
+  VMS_CO_TRY(auto frame, co_await state->ask(wire::Opcode::key_files, wire::serialize(request)));
+  const auto reply = state->read_reply<pb::KeyFilesReply>(wire::Opcode::key_files, frame);
+  const auto length = reply ? wire::get_length(reply->length()) : Result<KeyLength>(Errc::unknown);
   if (!length || frame.descriptors.size() != 2) {
     close_all(frame.descriptors);
-    co_return length ? Error(Errc::bad_frame) : length.error();
+    co_return state->broken(wire::Opcode::key_files);
   }
   KeyFiles files;
   files.data_fd = frame.descriptors[0];
@@ -430,29 +557,32 @@ Task<Result<KeyFiles>> NodeClient::key_files(KeyId key) {
 // ---- ownership, node ----
 
 Task<Result<void>> NodeClient::hold(DiskId disk, Epoch epoch) {
+  const State::Ptr state = state_;
   pb::DiskHoldRequest request;
   wire::put_id(*request.mutable_disk(), disk);
   request.set_epoch(epoch.value);
-  VMS_CO_CHECK(
-      co_await state_->exchange<pb::DiskHoldReply>(wire::Opcode::disk_hold, std::move(request)));
+  VMS_CO_CHECK(co_await State::exchange<pb::DiskHoldReply>(
+      state, wire::Opcode::disk_hold, std::move(request)));
   co_return success();
 }
 
 Task<Result<void>> NodeClient::release(DiskId disk, Epoch epoch) {
+  const State::Ptr state = state_;
   pb::DiskReleaseRequest request;
   wire::put_id(*request.mutable_disk(), disk);
   request.set_epoch(epoch.value);
-  VMS_CO_CHECK(co_await state_->exchange<pb::DiskReleaseReply>(wire::Opcode::disk_release,
-                                                               std::move(request)));
+  VMS_CO_CHECK(co_await State::exchange<pb::DiskReleaseReply>(
+      state, wire::Opcode::disk_release, std::move(request)));
   co_return success();
 }
 
 Task<Result<HolderInfo>> NodeClient::holder(DiskId disk) {
+  const State::Ptr state = state_;
   pb::DiskHolderRequest request;
   wire::put_id(*request.mutable_disk(), disk);
   VMS_CO_TRY(const auto reply,
-             co_await state_->exchange<pb::DiskHolderReply>(wire::Opcode::disk_holder,
-                                                            std::move(request)));
+             co_await State::exchange<pb::DiskHolderReply>(
+                 state, wire::Opcode::disk_holder, std::move(request)));
   HolderInfo info;
   info.held = reply.held();
   info.epoch = Epoch(reply.epoch());
@@ -464,11 +594,15 @@ Task<Result<HolderInfo>> NodeClient::holder(DiskId disk) {
 
 Task<Result<DiskCallAnswer>> NodeClient::call_holder(const pb::DiskCallRequest& request,
                                                      std::optional<TimePoint> deadline) {
-  VMS_CO_TRY(
-      auto frame,
-      co_await state_->call(
-          wire::Opcode::disk_call, wire::serialize(request), wire::Payload(), false, deadline));
-  VMS_CO_TRY(auto reply, wire::parse<pb::DiskCallReply>(frame.control));
+  const State::Ptr state = state_;
+  VMS_CO_TRY(auto frame,
+             co_await State::call(state,
+                                  wire::Opcode::disk_call,
+                                  wire::serialize(request),
+                                  wire::Payload(),
+                                  false,
+                                  deadline));
+  VMS_CO_TRY(auto reply, state->read_reply<pb::DiskCallReply>(wire::Opcode::disk_call, frame));
   DiskCallAnswer answer;
   answer.reply = std::make_unique<pb::DiskCallReply>(std::move(reply));
   answer.payload = std::move(frame.payload);
@@ -476,17 +610,20 @@ Task<Result<DiskCallAnswer>> NodeClient::call_holder(const pb::DiskCallRequest& 
 }
 
 Task<Result<std::unique_ptr<pb::NodeStatusReply>>> NodeClient::status() {
+  const State::Ptr state = state_;
   VMS_CO_TRY(auto reply,
-             co_await state_->exchange<pb::NodeStatusReply>(wire::Opcode::node_status,
-                                                            pb::NodeStatusRequest()));
+             co_await State::exchange<pb::NodeStatusReply>(
+                 state, wire::Opcode::node_status, pb::NodeStatusRequest()));
   co_return std::make_unique<pb::NodeStatusReply>(std::move(reply));
 }
 
 Task<Result<std::unique_ptr<pb::GcRunReply>>> NodeClient::run_gc(bool dry_run) {
+  const State::Ptr state = state_;
   pb::GcRunRequest request;
   request.set_dry_run(dry_run);
-  VMS_CO_TRY(auto reply,
-             co_await state_->exchange<pb::GcRunReply>(wire::Opcode::gc_run, std::move(request)));
+  VMS_CO_TRY(
+      auto reply,
+      co_await State::exchange<pb::GcRunReply>(state, wire::Opcode::gc_run, std::move(request)));
   co_return std::make_unique<pb::GcRunReply>(std::move(reply));
 }
 

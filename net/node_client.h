@@ -168,7 +168,7 @@ class NodeClient {
 
  private:
   struct State;
-  std::unique_ptr<State> state_;
+  std::shared_ptr<State> state_;  // shared with the tasks of this client
 };
 
 }  // namespace vmstore::net

@@ -59,6 +59,7 @@ struct RpcPeer::State : std::enable_shared_from_this<State> {
         handed_over(owner),
         room(owner),
         idle(owner),
+        over(owner),
         last_heard(owner.now()) {}
 
   class PendingCall;
@@ -83,6 +84,7 @@ struct RpcPeer::State : std::enable_shared_from_this<State> {
   [[nodiscard]] bool has_room(const wire::Frame& request) const;
   void admit(wire::Frame request);
   void start_waiting();
+  void start(Incoming request);
   void finish(const Share& share);
   void wake_if_idle();
   [[nodiscard]] wire::Frame make_response(const wire::FrameHeader& request, Answer answer) const;
@@ -124,6 +126,7 @@ struct RpcPeer::State : std::enable_shared_from_this<State> {
   bool starting = false;
   WaitQueue room;  // run(), while it may not read the next request
   WaitQueue idle;  // run(), at the end
+  Event over;      // set when closed is
 
   TimePoint last_heard;
 };
@@ -177,6 +180,7 @@ void RpcPeer::State::fail(Error error) noexcept {
   window.wake_all();
   handed_over.wake_all();
   room.wake_all();
+  over.set();
 }
 
 void RpcPeer::State::wake_if_idle() {
@@ -284,8 +288,18 @@ void RpcPeer::State::admit(wire::Frame request) {
   share.cost = share.held_bytes + answer_bytes_max(request.header.opcode);
   ++unanswered;
   held_bytes += share.held_bytes;
+  if (request.header.opcode == wire::Opcode::ping) {
+    start({std::move(request), share});  // a heartbeat waits for nobody's memory
+    return;
+  }
   waiting.push_back({std::move(request), share});
   start_waiting();
+}
+
+void RpcPeer::State::start(Incoming request) {
+  ++running_shares;
+  running_cost += request.share.cost;
+  scheduler.spawn(serve(shared_from_this(), std::move(request.frame), request.share));
 }
 
 /// Starts requests in their order, as far as memory for their answers goes; always at least one.
@@ -294,11 +308,9 @@ void RpcPeer::State::start_waiting() {
   while (!closed && !waiting.empty()) {
     const Share share = waiting.front().share;
     if (running_shares > 0 && running_cost + share.cost > limits::kServedBytesMax) break;
-    wire::Frame request = std::move(waiting.front().frame);
+    Incoming request = std::move(waiting.front());
     waiting.pop_front();
-    ++running_shares;
-    running_cost += share.cost;
-    scheduler.spawn(serve(shared_from_this(), std::move(request), share));
+    start(std::move(request));
   }
   starting = false;
 }
@@ -434,6 +446,9 @@ Task<Result<void>> RpcPeer::send_one_way(wire::Opcode opcode, std::string contro
 
 void RpcPeer::close() noexcept {
   state_->fail(Errc::closing);
+}
+Event& RpcPeer::closed() noexcept {
+  return state_->over;
 }
 bool RpcPeer::is_closed() const noexcept {
   return state_->closed;

@@ -5,9 +5,9 @@
 // Invariants: every call() returns exactly once, with the answer or an error; after the connection
 // ended every pending call got `disconnected` (outcome unknown); requests served at once are
 // bounded in number and in bytes, and when the bound is reached the next request is not read before
-// one of them ended; requests start in the order they came; an answer to an unknown request id,
-// repeated, or to another opcode, ends the connection. Descriptors travel with answers only: those
-// of requests are closed.
+// one of them ended; requests start in the order they came (a ping at once); an answer to an
+// unknown request id, repeated, or to another opcode, ends the connection. Descriptors travel with
+// answers only: those of requests are closed.
 #pragma once
 
 #include <functional>
@@ -63,6 +63,8 @@ class RpcPeer {
 
   void close() noexcept;
   [[nodiscard]] bool is_closed() const noexcept;
+  /// Set once the connection is over; handlers may still be at work.
+  [[nodiscard]] Event& closed() noexcept;
   [[nodiscard]] PeerCredentials peer() const noexcept;
   /// When the last frame of any kind arrived.
   [[nodiscard]] TimePoint last_heard() const noexcept;

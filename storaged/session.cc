@@ -32,6 +32,7 @@ std::string encode_event(std::uint64_t watch, const meta::Event& event) {
   pb::MetaEvent message;
   message.set_watch(watch);
   message.set_removed(event.removed);
+  message.set_more(!event.last);
   auto* const entry = message.mutable_entry();
   entry->set_key(event.entry.key);
   entry->set_value(event.entry.value);

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/limits.h"
+#include "tests/support/code_of.h"
 #include "tests/unit/net/sim_pair.h"
 
 namespace vmstore::net {
@@ -317,7 +318,7 @@ TEST(RpcPeer, AnOversizeAnswerIsAnErrorForItsAskerOnly) {
   peers.desk.answer(0, "", limits::kPayloadBytesMax + 1);
   peers.desk.answer(1, "fine");
   peers.pair.run_for(1s);
-  EXPECT_EQ(peers.outcomes.at(0).answer.error(), Errc::unknown);
+  EXPECT_EQ(code_of(peers.outcomes.at(0).answer), Errc::unknown);
   EXPECT_EQ(peers.outcomes.at(1).answer->control, "fine");
 }
 
