@@ -65,7 +65,9 @@ Sha256Stream::Sha256Stream() : state_(std::make_unique<State>()) {
   VMS_ASSERT(done == 1);
 }
 
-Sha256Stream::~Sha256Stream() { EVP_MD_CTX_free(state_->context); }
+Sha256Stream::~Sha256Stream() {
+  EVP_MD_CTX_free(state_->context);
+}
 
 void Sha256Stream::update(ByteSpan bytes) {
   const int done = EVP_DigestUpdate(state_->context, bytes.data(), bytes.size());
@@ -75,8 +77,8 @@ void Sha256Stream::update(ByteSpan bytes) {
 Sha256 Sha256Stream::finish() {
   Sha256 digest{};
   unsigned int length = 0;
-  const int done = EVP_DigestFinal_ex(
-      state_->context, reinterpret_cast<unsigned char*>(digest.data()), &length);
+  const int done =
+      EVP_DigestFinal_ex(state_->context, reinterpret_cast<unsigned char*>(digest.data()), &length);
   VMS_ASSERT(done == 1 && length == digest.size());
   return digest;
 }

@@ -24,11 +24,18 @@ bool valid_size(std::uint64_t bytes) noexcept {
          bytes % kSectorBytes == 0;
 }
 
-meta::Op put_op(std::string key, std::string value) { return {std::move(key), std::move(value)}; }
-meta::Op remove_op(std::string key) { return {std::move(key), std::nullopt}; }
+meta::Op put_op(std::string key, std::string value) {
+  return {std::move(key), std::move(value)};
+}
+meta::Op remove_op(std::string key) {
+  return {std::move(key), std::nullopt};
+}
 
-meta::pb::DiskRecord fresh_record(DiskId id, const std::string& name, std::uint64_t bytes,
-                                  std::uint32_t copies, std::uint64_t now_ns) {
+meta::pb::DiskRecord fresh_record(DiskId id,
+                                  const std::string& name,
+                                  std::uint64_t bytes,
+                                  std::uint32_t copies,
+                                  std::uint64_t now_ns) {
   meta::pb::DiskRecord record;
   *record.mutable_id() = meta::to_pb(id);
   record.set_name(name);
@@ -59,7 +66,8 @@ std::shared_ptr<AsyncDisk> Admin::disk_object(const VersionedDisk& disk,
 
 // ---- create, list ----
 
-Task<Result<DiskSummary>> Admin::create(std::string name, std::uint64_t bytes,
+Task<Result<DiskSummary>> Admin::create(std::string name,
+                                        std::uint64_t bytes,
                                         std::uint32_t copies) {
   if (!is_valid_disk_name(name) || !valid_size(bytes)) co_return Errc::invalid_argument;
   if (copies != 1) co_return Errc::unsupported;  // one node keeps one copy
@@ -102,8 +110,9 @@ Task<Result<std::vector<DiskSummary>>> Admin::list() {
     VMS_CO_TRY(auto summary, co_await summarize(disk));
     summaries.push_back(std::move(summary));
   }
-  std::sort(summaries.begin(), summaries.end(),
-            [](const auto& a, const auto& b) { return a.name < b.name; });
+  std::sort(summaries.begin(), summaries.end(), [](const auto& a, const auto& b) {
+    return a.name < b.name;
+  });
   co_return summaries;
 }
 
@@ -136,14 +145,15 @@ Task<Result<SnapshotTiming>> Admin::snapshot(std::string name, std::string snap)
   co_return co_await snapshot_of(std::move(disk), std::move(snap), false);
 }
 
-Task<Result<SnapshotTiming>> Admin::snapshot_of(VersionedDisk disk, std::string snap,
+Task<Result<SnapshotTiming>> Admin::snapshot_of(VersionedDisk disk,
+                                                std::string snap,
                                                 bool written_out) {
   const TimePoint deadline = session_.scheduler().now() + kHolderSilence;
   for (;;) {
     const auto object = disk_object(disk, AsyncDiskOptions());
     const bool was_owner = object->is_owner();
-    auto timing = written_out ? co_await object->write_out_snapshot(snap)
-                              : co_await object->snapshot(snap);
+    auto timing =
+        written_out ? co_await object->write_out_snapshot(snap) : co_await object->snapshot(snap);
     if (timing || timing.error() != Errc::busy) {
       // What this command took only for the cut it gives back at once.
       if (!was_owner && object.use_count() == 1) {
@@ -240,8 +250,10 @@ Task<Result<void>> Admin::clone(std::string source, std::vector<std::string> nam
   co_return outcome;
 }
 
-Task<Result<void>> Admin::make_clones(const VersionedDisk& source, std::string snap,
-                                      std::string base_name, std::vector<std::string> names) {
+Task<Result<void>> Admin::make_clones(const VersionedDisk& source,
+                                      std::string snap,
+                                      std::string base_name,
+                                      std::vector<std::string> names) {
   const DiskId parent = disk_id_of(source.record);
   VMS_CO_TRY(const auto found, co_await catalogue_.snapshot(parent, snap));
   std::vector<std::string> made;
@@ -253,9 +265,8 @@ Task<Result<void>> Admin::make_clones(const VersionedDisk& source, std::string s
     const std::size_t end = std::min(names.size(), at + kClonesPerTxn);
     for (std::size_t i = at; i < end; ++i) {
       const auto id = session_.random().id128<DiskId>();
-      meta::pb::DiskRecord record =
-          fresh_record(id, names[i], found.record.view().size_bytes(), source.record.copies(),
-                       wall_ns());
+      meta::pb::DiskRecord record = fresh_record(
+          id, names[i], found.record.view().size_bytes(), source.record.copies(), wall_ns());
       *record.mutable_base() = found.record.view();
       record.set_base_name(base_name);
       record.set_domain(source.record.domain());
@@ -269,7 +280,8 @@ Task<Result<void>> Admin::make_clones(const VersionedDisk& source, std::string s
     if (!committed) {
       outcome = committed.error() == Errc::conflict ? Error(Errc::exists) : committed.error();
     } else {
-      made.insert(made.end(), names.begin() + static_cast<std::ptrdiff_t>(at),
+      made.insert(made.end(),
+                  names.begin() + static_cast<std::ptrdiff_t>(at),
                   names.begin() + static_cast<std::ptrdiff_t>(end));
     }
   }
@@ -277,8 +289,9 @@ Task<Result<void>> Admin::make_clones(const VersionedDisk& source, std::string s
   for (const std::string& name : made) {
     const auto undone = co_await remove(name, true, false);
     if (!undone) {
-      VMS_LOG(error, "admin", "clone " << name << " could not be taken back: "
-                                       << to_string(undone.error()));
+      VMS_LOG(error,
+              "admin",
+              "clone " << name << " could not be taken back: " << to_string(undone.error()));
     }
   }
   co_return outcome;
@@ -286,7 +299,9 @@ Task<Result<void>> Admin::make_clones(const VersionedDisk& source, std::string s
 
 // ---- resize, rename, remove ----
 
-Task<Result<void>> Admin::resize(std::string name, std::uint64_t bytes, bool allow_shrink,
+Task<Result<void>> Admin::resize(std::string name,
+                                 std::uint64_t bytes,
+                                 bool allow_shrink,
                                  bool force) {
   if (!valid_size(bytes)) co_return Errc::invalid_argument;
   VMS_CO_TRY(auto disk, co_await catalogue_.disk_by_name(name));
@@ -325,8 +340,8 @@ Task<Result<void>> Admin::rename(std::string from, std::string to) {
   std::vector<meta::Op> ops;
   ops.push_back(remove_op(meta::name_key(from)));
   ops.push_back(put_op(meta::name_key(to), meta::encode_id(disk_id_of(disk.record))));
-  const auto done = co_await catalogue_.update(disk, std::move(wanted), std::move(compares),
-                                               std::move(ops));
+  const auto done =
+      co_await catalogue_.update(disk, std::move(wanted), std::move(compares), std::move(ops));
   if (done || done.error() != Errc::conflict) co_return done;
   const auto taken = co_await catalogue_.store().get(meta::name_key(to));
   const bool name_taken = taken && taken->entry;
@@ -401,8 +416,7 @@ Task<Result<void>> Admin::restore(std::string name, std::string as) {
   // The newest of that name.
   const VersionedDisk* newest = nullptr;
   for (const VersionedDisk& disk : found) {
-    const bool named = disk.record.trashed_name() == name ||
-                       disk_id_of(disk.record).hex() == name;
+    const bool named = disk.record.trashed_name() == name || disk_id_of(disk.record).hex() == name;
     if (named && (newest == nullptr || newest->record.trashed_ns() < disk.record.trashed_ns())) {
       newest = &disk;
     }
@@ -429,8 +443,8 @@ Task<Result<void>> Admin::purge(std::string name) {
   VMS_CO_TRY(auto found, co_await catalogue_.all_trash());
   bool any = name.empty();
   for (VersionedDisk& disk : found) {
-    const bool wanted = name.empty() || disk.record.trashed_name() == name ||
-                        disk_id_of(disk.record).hex() == name;
+    const bool wanted =
+        name.empty() || disk.record.trashed_name() == name || disk_id_of(disk.record).hex() == name;
     if (!wanted) continue;
     any = true;
     VMS_CO_CHECK(co_await purge_one(std::move(disk)));

@@ -23,7 +23,8 @@ class Admin {
  public:
   explicit Admin(Session& session) : session_(session), catalogue_(session.catalogue()) {}
 
-  [[nodiscard]] Task<Result<DiskSummary>> create(std::string name, std::uint64_t bytes,
+  [[nodiscard]] Task<Result<DiskSummary>> create(std::string name,
+                                                 std::uint64_t bytes,
                                                  std::uint32_t copies);
   [[nodiscard]] Task<Result<std::vector<DiskSummary>>> list();
   [[nodiscard]] Task<Result<DiskSummary>> details(std::string name);
@@ -32,7 +33,9 @@ class Admin {
   [[nodiscard]] Task<Result<void>> remove_snapshot(std::string name, std::string snap);
   [[nodiscard]] Task<Result<void>> rollback(std::string name, std::string snap, bool force);
   [[nodiscard]] Task<Result<void>> clone(std::string source, std::vector<std::string> names);
-  [[nodiscard]] Task<Result<void>> resize(std::string name, std::uint64_t bytes, bool allow_shrink,
+  [[nodiscard]] Task<Result<void>> resize(std::string name,
+                                          std::uint64_t bytes,
+                                          bool allow_shrink,
                                           bool force);
   [[nodiscard]] Task<Result<void>> rename(std::string from, std::string to);
   [[nodiscard]] Task<Result<void>> remove(std::string name, bool now, bool force);
@@ -58,9 +61,11 @@ class Admin {
   [[nodiscard]] Task<Result<DiskSummary>> summarize(const VersionedDisk& disk);
   /// `busy` when held, or not released and !force; with force the owner is broken first.
   [[nodiscard]] Task<Result<VersionedDisk>> free_to_change(std::string name, bool force);
-  [[nodiscard]] Task<Result<SnapshotTiming>> snapshot_of(VersionedDisk disk, std::string snap,
+  [[nodiscard]] Task<Result<SnapshotTiming>> snapshot_of(VersionedDisk disk,
+                                                         std::string snap,
                                                          bool written_out);
-  [[nodiscard]] Task<Result<void>> make_clones(const VersionedDisk& source, std::string snap,
+  [[nodiscard]] Task<Result<void>> make_clones(const VersionedDisk& source,
+                                               std::string snap,
                                                std::string base_name,
                                                std::vector<std::string> names);
   [[nodiscard]] Task<Result<void>> purge_one(VersionedDisk disk);

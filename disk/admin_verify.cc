@@ -36,8 +36,8 @@ Task<Result<void>> Admin::verify_view(ClosedView view, VerifyReport& report) {
         // Something in it is bad: find out which blocks.
         for (std::uint64_t block = 0; block < count; block += kBlockBytes) {
           const std::uint64_t bytes = std::min(kBlockBytes, count - block);
-          const auto one = co_await disk.read(extent.offset + at + block,
-                                              MutableBytes(buffer).first(bytes));
+          const auto one =
+              co_await disk.read(extent.offset + at + block, MutableBytes(buffer).first(bytes));
           if (!one) note_bad(report, extent.offset + at + block);
         }
       }

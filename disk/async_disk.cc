@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// AsyncDisk: the token: taking it, recovering, the batch file of a dead predecessor, giving it back.
+// AsyncDisk: the token: taking it, recovering, the batch file of a dead predecessor, giving it
+// back.
 #include "disk/async_disk.h"
 
 #include <algorithm>
@@ -48,7 +49,9 @@ void AsyncDisk::note_request_begin() noexcept {
   requests_open_.fetch_add(1);
   last_request_ns_ = session_.scheduler().now().time_since_epoch().count();
 }
-void AsyncDisk::note_request_end() noexcept { requests_open_.fetch_sub(1); }
+void AsyncDisk::note_request_end() noexcept {
+  requests_open_.fetch_sub(1);
+}
 
 void AsyncDisk::become_failed(const Error& error) {
   if (failure_) return;
@@ -56,8 +59,9 @@ void AsyncDisk::become_failed(const Error& error) {
   writable_ = false;
   mode_ = Mode::failed;
   session_.unregister_disk(id_);
-  VMS_LOG(error, "disk", "disk " << id_.hex() << " answers only errors from here on: "
-                                 << to_string(error));
+  VMS_LOG(error,
+          "disk",
+          "disk " << id_.hex() << " answers only errors from here on: " << to_string(error));
 }
 
 // ---- taking the token ----
@@ -69,8 +73,9 @@ Task<Result<void>> AsyncDisk::acquire() {
   if (mode_.load() == Mode::closed) co_return Errc::closing;
   const auto outcome = co_await acquire_locked();
   if (!outcome && outcome.error() != Errc::busy && outcome.error() != Errc::disconnected) {
-    VMS_LOG(warning, "disk", "disk " << id_.hex() << " cannot be opened: "
-                                     << to_string(outcome.error()));
+    VMS_LOG(warning,
+            "disk",
+            "disk " << id_.hex() << " cannot be opened: " << to_string(outcome.error()));
   }
   co_return outcome;
 }
@@ -91,8 +96,9 @@ Task<Result<void>> AsyncDisk::acquire_locked() {
     record_.adopt(std::move(newest));
     // Somebody else wrote after we did: what our guest believes is no longer true (DESIGN 6).
     if (my_writer_epoch_ && prior.epoch() != my_writer_epoch_->value) {
-      VMS_LOG(error, "disk", "two_writers: disk " << record_.get().name()
-                                                  << " was written by another session");
+      VMS_LOG(error,
+              "disk",
+              "two_writers: disk " << record_.get().name() << " was written by another session");
       become_failed(Errc::stale_token);
       co_return Errc::stale_token;
     }
@@ -159,7 +165,8 @@ Task<Result<void>> AsyncDisk::recover(bool clean, meta::pb::Writer prior) {
   } else if (!open_key.is_none()) {
     const auto fenced = co_await session_.node().fence(open_key, record_.epoch());
     // The record names this key: a node that does not know it has lost it (I9).
-    if (!fenced) co_return fenced.error() == Errc::not_found ? Error(Errc::unknown) : fenced.error();
+    if (!fenced)
+      co_return fenced.error() == Errc::not_found ? Error(Errc::unknown) : fenced.error();
     VMS_FAULT("disk.fenced");
     open_length = fenced->length;
     end = {open_key, open_length.log_bytes, open_length.last_sequence.next()};
@@ -188,14 +195,23 @@ Task<Result<void>> AsyncDisk::recover(bool clean, meta::pb::Writer prior) {
   };
   if (!clean) VMS_CO_CHECK(co_await record_.change(settle));
 
+  const Sequence recovered = state.last_sequence;
+  co_await adopt_state(std::move(state), start, end);
+  co_return co_await recover_batch_file(recovered, clean, prior);
+}
+
+/// The recovered state becomes what this session serves.
+Task<void> AsyncDisk::adopt_state(ReplayedState state, LogStart start, LogPosition end) {
+  const meta::pb::DiskRecord& record = record_.get();
   co_await drop_log();
-  auto log = std::make_unique<Log>(session_.scheduler(), session_.node(), session_.catalogue(), record_);
+  auto log =
+      std::make_unique<Log>(session_.scheduler(), session_.node(), session_.catalogue(), record_);
   log->begin(start);
   // A fenced owner takes no more writes, not even into its batch file (I3).
   log->set_on_failure([this](const Error& error) { become_failed(error); });
   size_bytes_ = state.disk_bytes;
   committed_end_ = end;
-  committed_data_end_ = start.open_key ? open_length.blocks : start.last_length.blocks;
+  committed_data_end_ = start.open_key ? start.open_length.blocks : start.last_length.blocks;
   const bool folded = state.has_root || record.base().parts().empty();
   view_top_ = state.top;
   view_parts_ = folded ? std::vector<LogPart>() : view_from(record.base()).parts;
@@ -217,7 +233,6 @@ Task<Result<void>> AsyncDisk::recover(bool clean, meta::pb::Writer prior) {
     open_blocks_ = 0;
     batch_.reset();
   }
-  co_return co_await recover_batch_file(state.last_sequence, clean, prior);
 }
 
 Task<Result<ReplayedState>> AsyncDisk::replay_own_log(LogPosition end, ReplayRequest request) {
@@ -235,30 +250,35 @@ Task<Result<ReplayedState>> AsyncDisk::replay_own_log(LogPosition end, ReplayReq
 // ---- the batch file that a dead process left ----
 
 Result<void> AsyncDisk::stale_batch_file(const BatchFileContent* content) {
-  // Its writes cannot be put above what another session wrote since (or cannot be found at all). The
-  // guest that made them must never read older bytes; another process is another guest.
+  // Its writes cannot be put above what another session wrote since (or cannot be found at all).
+  // The guest that made them must never read older bytes; another process is another guest.
   const bool same_guest = content == nullptr || content->state.guest.pid == 0 || !options_.guest ||
                           content->state.guest == *options_.guest;
   if (same_guest) {
-    VMS_LOG(error, "disk", "disk " << record_.get().name()
-                                   << ": acknowledged writes of its last session on this host cannot "
-                                      "be replayed; 'vmstore owner discard "
-                                   << record_.get().name() << "' gives them up");
+    VMS_LOG(error,
+            "disk",
+            "disk " << record_.get().name()
+                    << ": acknowledged writes of its last session on this host cannot "
+                       "be replayed; 'vmstore owner discard "
+                    << record_.get().name() << "' gives them up");
     return Errc::unknown;
   }
   VMS_TRY(const std::string aside, handle_->set_aside());
   handle_.reset();
-  VMS_LOG(warning, "disk", "disk " << record_.get().name() << ": the batch file of an earlier guest was "
-                                   << "set aside as " << aside);
+  VMS_LOG(warning,
+          "disk",
+          "disk " << record_.get().name() << ": the batch file of an earlier guest was "
+                  << "set aside as " << aside);
   return success();
 }
 
-Task<Result<void>> AsyncDisk::recover_batch_file(Sequence recovered, bool clean,
+Task<Result<void>> AsyncDisk::recover_batch_file(Sequence recovered,
+                                                 bool clean,
                                                  const meta::pb::Writer& prior) {
   if (options_.bulk) co_return success();
   const Epoch prior_epoch(prior.epoch());
-  const bool expected = !clean && prior.has_batch_file() &&
-                        meta::from_pb<BootId>(prior.boot_id()) == session_.boot();
+  const bool expected =
+      !clean && prior.has_batch_file() && meta::from_pb<BootId>(prior.boot_id()) == session_.boot();
   if (handle_ == nullptr || handle_->is_new()) {
     if (expected) co_return stale_batch_file(nullptr);
     co_return success();
@@ -269,8 +289,9 @@ Task<Result<void>> AsyncDisk::recover_batch_file(Sequence recovered, bool clean,
   identity.boot = session_.boot();
   auto content = scan_batch_file(handle_->memory(), identity);
   if (!content) {
-    VMS_LOG(error, "disk", "batch file of disk " << record_.get().name() << ": "
-                                                 << to_string(content.error()));
+    VMS_LOG(error,
+            "disk",
+            "batch file of disk " << record_.get().name() << ": " << to_string(content.error()));
     co_return content.error();
   }
   if (content->condition != BatchFileCondition::live) {
@@ -285,7 +306,8 @@ Task<Result<void>> AsyncDisk::recover_batch_file(Sequence recovered, bool clean,
   co_return co_await append_left_over(std::move(*content), recovered, prior_epoch);
 }
 
-Task<Result<void>> AsyncDisk::append_left_over(BatchFileContent content, Sequence recovered,
+Task<Result<void>> AsyncDisk::append_left_over(BatchFileContent content,
+                                               Sequence recovered,
                                                Epoch keep) {
   BatchFileIdentity identity = content.identity;
   auto adopted = BatchFile::adopt(handle_->memory(), identity);
@@ -330,8 +352,10 @@ Task<Result<void>> AsyncDisk::append_left_over(BatchFileContent content, Sequenc
       closed_.push_back(std::move(closed));
     }
   }
-  VMS_LOG(info, "disk", "disk " << record_.get().name() << ": appending " << missing.size()
-                                << " batches that a dead process had acknowledged");
+  VMS_LOG(info,
+          "disk",
+          "disk " << record_.get().name() << ": appending " << missing.size()
+                  << " batches that a dead process had acknowledged");
   drain_closed();
   write_through_ = false;
   writable_ = true;
@@ -369,7 +393,7 @@ Task<Result<void>> AsyncDisk::make_batch_memory() {
       auto handle = session_.batches().open(session_.store(), id_, true);
       if (handle) handle_ = std::move(*handle);
     }
-    const Result<void> allocated = handle_ == nullptr ? Result<void>(Errc::not_found)
+    const Result<void> allocated = handle_ == nullptr  ? Result<void>(Errc::not_found)
                                    : handle_->is_new() ? handle_->allocate()
                                                        : success();
     if (allocated) {
@@ -384,9 +408,11 @@ Task<Result<void>> AsyncDisk::make_batch_memory() {
       co_return success();
     }
     handle_.reset();
-    VMS_LOG(warning, "disk", "disk " << record_.get().name() << ": no batch file on tmpfs ("
-                                     << to_string(allocated.error())
-                                     << "): every write waits until it is committed");
+    VMS_LOG(warning,
+            "disk",
+            "disk " << record_.get().name() << ": no batch file on tmpfs ("
+                    << to_string(allocated.error())
+                    << "): every write waits until it is committed");
   }
   heap_memory_.resize(limits::kBatchFileBytes + kBlockBytes);
   const auto raw = reinterpret_cast<std::uintptr_t>(heap_memory_.data());
@@ -446,9 +472,10 @@ Task<Result<void>> AsyncDisk::ensure_writable() {
 }
 
 Task<Result<void>> AsyncDisk::wait_for_node() {
-  const auto connected = co_await session_.node().wait_connected(session_.scheduler().now() +
-                                                                 std::chrono::seconds(5));
-  if (connected || connected.error() == Errc::timed_out || connected.error() == Errc::disconnected) {
+  const auto connected =
+      co_await session_.node().wait_connected(session_.scheduler().now() + std::chrono::seconds(5));
+  if (connected || connected.error() == Errc::timed_out ||
+      connected.error() == Errc::disconnected) {
     if (stopping_.is_set() && !connected) co_return Errc::closing;
     co_return success();
   }
@@ -520,6 +547,8 @@ Task<void> AsyncDisk::abandon() {
   handle_.reset();
 }
 
-void AsyncDisk::evict() { session_.blocks().evict(); }
+void AsyncDisk::evict() {
+  session_.blocks().evict();
+}
 
 }  // namespace vmstore::disk

@@ -38,12 +38,12 @@
 namespace vmstore::disk {
 
 struct AsyncDiskOptions {
-  bool bulk = false;                        // no batch file: an import that starts over when it dies
-  std::optional<GuestProcess> guest;        // the NBD client, if known
-  std::uint64_t checkpoint_runs = 32768;    // overlay runs that start a checkpoint
-  std::uint64_t checkpoint_leaves = 4096;   // dirty leaves that start one
+  bool bulk = false;                       // no batch file: an import that starts over when it dies
+  std::optional<GuestProcess> guest;       // the NBD client, if known
+  std::uint64_t checkpoint_runs = 32768;   // overlay runs that start a checkpoint
+  std::uint64_t checkpoint_leaves = 4096;  // dirty leaves that start one
   std::uint64_t checkpoint_log_bytes = 16 * limits::kMiB;  // log to replay that starts one
-  std::uint64_t free_batch_blocks = 4096;   // garbage blocks that start freeing
+  std::uint64_t free_batch_blocks = 4096;                  // garbage blocks that start freeing
   std::int64_t credit_ahead_blocks = 4096;  // space kept promised ahead of the writer
   Duration no_space_wait = limits::kNoSpaceWait;
 };
@@ -51,7 +51,7 @@ struct AsyncDiskOptions {
 /// A batch that has its sequence: in the order of closing, sent and committed in that order.
 struct ClosedBatch {
   Sequence sequence;
-  bool is_batch = true;             // else `item` is a record of our own (pages, root, resize)
+  bool is_batch = true;  // else `item` is a record of our own (pages, root, resize)
   std::vector<snapshot::Extent> extents;
   std::vector<snapshot::Extent> garbage;
   std::uint64_t end_entry = 0;
@@ -103,10 +103,12 @@ class AsyncDisk final : public HeldDisk,
   [[nodiscard]] Task<Result<SnapshotTiming>> snapshot(std::string name);
   /// Makes a snapshot's view pages only, so that its readers and clones replay nothing.
   [[nodiscard]] Task<Result<SnapshotTiming>> write_out_snapshot(std::string name);
-  /// A closed view of now, for a clone; `ops`/`compares` go into the transaction that makes the cut.
-  using MakeOps = std::function<Result<void>(const ClosedView&, std::vector<meta::Compare>&,
-                                             std::vector<meta::Op>&)>;
-  [[nodiscard]] Task<Result<SnapshotTiming>> cut(MakeOps make_ops, std::string name = {},
+  /// A closed view of now, for a clone; `ops`/`compares` go into the transaction that makes the
+  /// cut.
+  using MakeOps = std::function<Result<void>(
+      const ClosedView&, std::vector<meta::Compare>&, std::vector<meta::Op>&)>;
+  [[nodiscard]] Task<Result<SnapshotTiming>> cut(MakeOps make_ops,
+                                                 std::string name = {},
                                                  SnapshotId id = {});
   [[nodiscard]] Task<Result<void>> resize(std::uint64_t bytes);
   /// The disk becomes what `view` says; everything else of it becomes garbage.
@@ -130,10 +132,13 @@ class AsyncDisk final : public HeldDisk,
   [[nodiscard]] Task<Result<void>> acquire_locked();
   [[nodiscard]] Task<Result<void>> recover(bool clean, meta::pb::Writer prior);
   [[nodiscard]] Task<Result<ReplayedState>> replay_own_log(LogPosition end, ReplayRequest request);
+  [[nodiscard]] Task<void> adopt_state(ReplayedState state, LogStart start, LogPosition end);
   [[nodiscard]] Task<Result<snapshot::RunMap>> replay_base();
-  [[nodiscard]] Task<Result<void>> recover_batch_file(Sequence recovered, bool clean,
+  [[nodiscard]] Task<Result<void>> recover_batch_file(Sequence recovered,
+                                                      bool clean,
                                                       const meta::pb::Writer& prior);
-  [[nodiscard]] Task<Result<void>> append_left_over(BatchFileContent content, Sequence recovered,
+  [[nodiscard]] Task<Result<void>> append_left_over(BatchFileContent content,
+                                                    Sequence recovered,
                                                     Epoch keep);
   [[nodiscard]] Result<void> stale_batch_file(const BatchFileContent* content);
   [[nodiscard]] Task<Result<void>> release_locked();
@@ -160,16 +165,22 @@ class AsyncDisk final : public HeldDisk,
     std::vector<std::byte> bytes;
   };
   enum class Outcome { done, merge, full, no_credit, not_owner };
-  [[nodiscard]] Outcome write_blocks(std::uint64_t offset, ByteSpan bytes, Merge& head, Merge& tail,
-                                     std::size_t& written);
-  [[nodiscard]] Outcome write_chunk(Lbn lbn, std::uint64_t blocks, std::uint64_t offset,
-                                    ByteSpan bytes, Merge& head, Merge& tail);
+  [[nodiscard]] Outcome write_blocks(
+      std::uint64_t offset, ByteSpan bytes, Merge& head, Merge& tail, std::size_t& written);
+  [[nodiscard]] Outcome write_chunk(Lbn lbn,
+                                    std::uint64_t blocks,
+                                    std::uint64_t offset,
+                                    ByteSpan bytes,
+                                    Merge& head,
+                                    Merge& tail);
   [[nodiscard]] Outcome zero_run(Lbn lbn, std::uint64_t blocks);
   [[nodiscard]] bool merge_block(Lbn lbn, Merge& merge, MutableBytes block);
   [[nodiscard]] bool try_prepare_merge(Merge& merge);
   [[nodiscard]] Task<Result<void>> prepare_merge(Merge& merge);
   [[nodiscard]] Task<Result<void>> wait_for_room(Outcome why, TimePoint deadline);
-  [[nodiscard]] bool stage_blocks(Lbn lbn, ByteSpan content, std::vector<BatchEntry>& entries,
+  [[nodiscard]] bool stage_blocks(Lbn lbn,
+                                  ByteSpan content,
+                                  std::vector<BatchEntry>& entries,
                                   std::vector<snapshot::Extent>& extents);
   void put_extent(const snapshot::Extent& extent);
   [[nodiscard]] std::int64_t clean_leaves(Lbn lbn, std::uint64_t blocks) const;
@@ -219,14 +230,14 @@ class AsyncDisk final : public HeldDisk,
   TaskMutex maintenance_mutex_;  // checkpoint, snapshot, resize, rollback
   Gate gate_;
   Event stopping_;
-  Event room_;                   // slots or credit came back
-  Event wake_;                   // for background()
+  Event room_;  // slots or credit came back
+  Event wake_;  // for background()
   std::atomic<Mode> mode_{Mode::idle};
   std::atomic<bool> writable_{false};  // owner, writer, batch memory there
   std::optional<Error> failure_;
   std::optional<Epoch> my_writer_epoch_;  // set while our guest believes in writes of ours
   std::atomic<std::uint64_t> size_bytes_;
-  bool write_through_ = false;   // no batch file: acknowledge only what is committed
+  bool write_through_ = false;  // no batch file: acknowledge only what is committed
   bool background_running_ = false;
 
   std::atomic<int> requests_open_{0};
@@ -250,21 +261,21 @@ class AsyncDisk final : public HeldDisk,
   std::atomic<std::int64_t> open_since_ns_{0};  // 0: the open batch is empty
 
   // ---- scheduler only ----
-  LogPosition committed_end_;    // behind the newest committed record
+  LogPosition committed_end_;  // behind the newest committed record
   BlockIndex committed_data_end_;
   struct Mark {
     LogPosition position;
     BlockIndex data_end;
   };
-  std::map<Sequence, Mark> marks_;  // ends of records that a frozen layer waits for
-  Address view_top_;             // pages of the newest root (or of the base)
+  std::map<Sequence, Mark> marks_;   // ends of records that a frozen layer waits for
+  Address view_top_;                 // pages of the newest root (or of the base)
   std::vector<LogPart> view_parts_;  // of the base, while no root contains them
-  LogPosition own_from_;         // own log that the pages do not contain begins here
+  LogPosition own_from_;             // own log that the pages do not contain begins here
   struct CutMark {
     KeyId key;
     BlockIndex block;
   };
-  std::optional<CutMark> cut_;   // nothing before it is freed privately
+  std::optional<CutMark> cut_;  // nothing before it is freed privately
   std::unordered_set<KeyId> own_keys_;
   std::map<KeyId, snapshot::RunMap> garbage_;
   std::uint64_t garbage_blocks_ = 0;

@@ -3,8 +3,9 @@
 //
 // Why a checkpoint loses nothing: the frozen layer is written out only when every record in it is
 // committed; pages name committed blocks and pages only, the root is appended after all its pages
-// are committed, and replay starts behind the frozen layer only once that root is in the log. A roll
-// in between abandons the checkpoint: its pages are garbage, the layer goes back under the overlay.
+// are committed, and replay starts behind the frozen layer only once that root is in the log. A
+// roll in between abandons the checkpoint: its pages are garbage, the layer goes back under the
+// overlay.
 #include <algorithm>
 #include <deque>
 #include <utility>
@@ -34,8 +35,8 @@ struct PageWrite {
 };
 
 /// Fills in the addresses of children and encodes [first, first+count) into the item's payload.
-void place_pages(PageWrite& write, std::size_t first, std::size_t count, const Placement& place,
-                 LogItem& item) {
+void place_pages(
+    PageWrite& write, std::size_t first, std::size_t count, const Placement& place, LogItem& item) {
   item.header.block_sums.clear();
   for (std::size_t i = 0; i < count; ++i) {
     const std::size_t index = first + i;
@@ -127,8 +128,9 @@ Task<Result<Address>> AsyncDisk::append_pages(snapshot::Checkpoint& built) {
 Task<Result<void>> AsyncDisk::write_out_oldest() {
   const auto layer = mapping_.oldest_frozen();
   const std::uint64_t size_blocks = (layer->disk_bytes + kBlockBytes - 1) / kBlockBytes;
-  VMS_CO_TRY(auto built, co_await snapshot::build_checkpoint(reader_.pages(), view_top_,
-                                                             layer->runs, size_blocks, true));
+  VMS_CO_TRY(auto built,
+             co_await snapshot::build_checkpoint(
+                 reader_.pages(), view_top_, layer->runs, size_blocks, true));
   const auto page_count = static_cast<std::int64_t>(built.pages.size());
   log_->force_credit(page_count);
   if (layer->charged_pages != 0) log_->give_credit(std::exchange(layer->charged_pages, 0));
@@ -178,7 +180,8 @@ Task<Result<void>> AsyncDisk::write_out_oldest() {
   for (const Extent& extent : built.replaced_blocks) {
     add_garbage(Address::from_raw(extent.place), extent.blocks);
   }
-  if (layer->snapshot) co_return co_await finish_snapshot(*layer->snapshot, layer->snapshot_id, top);
+  if (layer->snapshot)
+    co_return co_await finish_snapshot(*layer->snapshot, layer->snapshot_id, top);
   co_return success();
 }
 
@@ -296,15 +299,16 @@ Task<void> AsyncDisk::checkpoint_in_background() {
 Task<Result<SnapshotTiming>> AsyncDisk::snapshot(std::string name) {
   const auto id = session_.random().id128<SnapshotId>();
   const std::string key = meta::snap_key(id_, name);
-  const auto make_ops = [&](const ClosedView& view, std::vector<meta::Compare>& compares,
+  const auto make_ops = [&](const ClosedView& view,
+                            std::vector<meta::Compare>& compares,
                             std::vector<meta::Op>& ops) -> Result<void> {
     meta::pb::SnapshotRecord record;
     *record.mutable_id() = meta::to_pb(id);
     *record.mutable_disk() = meta::to_pb(id_);
     record.set_name(name);
     *record.mutable_view() = view_to(view);
-    record.set_created_ns(static_cast<std::uint64_t>(
-        session_.scheduler().wall_now().time_since_epoch().count()));
+    record.set_created_ns(
+        static_cast<std::uint64_t>(session_.scheduler().wall_now().time_since_epoch().count()));
     compares.push_back({key, false});
     ops.push_back({key, meta::encode(record)});
     return success();
@@ -473,7 +477,8 @@ Task<void> AsyncDisk::free_garbage(bool all) {
       const std::size_t count = std::min(kFreeRunsPerCall, runs.size() - at);
       const auto begin = runs.begin() + static_cast<std::ptrdiff_t>(at);
       std::vector<net::NodeClient::FreeRun> part(begin, begin + static_cast<std::ptrdiff_t>(count));
-      const auto freed = co_await session_.node().free_blocks(key, record_.epoch(), id_, std::move(part));
+      const auto freed =
+          co_await session_.node().free_blocks(key, record_.epoch(), id_, std::move(part));
       // What is missed here the next garbage-collection round finds.
       ignore(freed, "freeing is advice");
     }

@@ -33,8 +33,8 @@ Task<Result<void>> AsyncDisk::read(std::uint64_t offset, MutableBytes into) {
     if (failure_) co_return *failure_;
     if (mode_.load() == Mode::owner) {
       const auto outcome = co_await reader_.read(offset, into);
-      const bool lost = !outcome && (outcome.error() == Errc::disconnected ||
-                                     outcome.error() == Errc::timed_out);
+      const bool lost =
+          !outcome && (outcome.error() == Errc::disconnected || outcome.error() == Errc::timed_out);
       if (!lost) co_return outcome;
       VMS_CO_CHECK(co_await wait_for_node());
       continue;
@@ -76,7 +76,8 @@ Task<Result<void>> AsyncDisk::read_through_holder(std::uint64_t offset, MutableB
   co_return success();
 }
 
-Task<Result<std::vector<DiskExtent>>> AsyncDisk::extents(std::uint64_t offset, std::uint64_t bytes,
+Task<Result<std::vector<DiskExtent>>> AsyncDisk::extents(std::uint64_t offset,
+                                                         std::uint64_t bytes,
                                                          std::size_t count_max) {
   VMS_CO_TRY(const auto pass, gate_.enter());
   std::vector<DiskExtent> found;
@@ -125,7 +126,8 @@ Task<Result<void>> AsyncDisk::ask_for_hand_over() {
 
 Task<Result<void>> AsyncDisk::hand_over() {
   const auto quiet_for = session_.scheduler().now().time_since_epoch().count() - last_request_ns_;
-  const bool quiet = requests_open_.load() == 0 && quiet_for >= Duration(limits::kHandOverQuiet).count();
+  const bool quiet =
+      requests_open_.load() == 0 && quiet_for >= Duration(limits::kHandOverQuiet).count();
   if (connected_.load() && !quiet) co_return Errc::busy;
   const auto lock = co_await token_mutex_.lock();
   if (mode_.load() != Mode::owner) co_return success();

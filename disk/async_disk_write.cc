@@ -51,7 +51,9 @@ void AsyncDisk::mark_leaves_dirty(Lbn lbn, std::uint64_t blocks) {
 
 /// Splits content into zero runs and blocks copied to fresh slots; false when slots ran out (none
 /// is kept then).
-bool AsyncDisk::stage_blocks(Lbn lbn, ByteSpan content, std::vector<BatchEntry>& entries,
+bool AsyncDisk::stage_blocks(Lbn lbn,
+                             ByteSpan content,
+                             std::vector<BatchEntry>& entries,
                              std::vector<Extent>& extents) {
   const std::uint64_t blocks = content.size() / kBlockBytes;
   const auto block_at = [&](std::uint64_t i) {
@@ -120,8 +122,7 @@ bool AsyncDisk::merge_block(Lbn lbn, Merge& merge, MutableBytes block) {
     std::fill(block.begin(), block.end(), std::byte{0});
     return true;
   }
-  const Address address =
-      piece.in_pages ? Address() : Address::from_raw(piece.extent.place);
+  const Address address = piece.in_pages ? Address() : Address::from_raw(piece.extent.place);
   const bool same = merge.have_bytes && merge.in_pages == piece.in_pages &&
                     (piece.in_pages ? merge.top == mapping_.top() : merge.address == address);
   if (same) {
@@ -135,8 +136,8 @@ bool AsyncDisk::merge_block(Lbn lbn, Merge& merge, MutableBytes block) {
   return false;
 }
 
-AsyncDisk::Outcome AsyncDisk::write_chunk(Lbn lbn, std::uint64_t blocks, std::uint64_t offset,
-                                          ByteSpan bytes, Merge& head, Merge& tail) {
+AsyncDisk::Outcome AsyncDisk::write_chunk(
+    Lbn lbn, std::uint64_t blocks, std::uint64_t offset, ByteSpan bytes, Merge& head, Merge& tail) {
   const Mapping::Lock lock(mapping_.mutex());
   if (!writable_.load()) return Outcome::not_owner;
   const std::uint64_t skip = offset - lbn.value * kBlockBytes;
@@ -208,16 +209,16 @@ AsyncDisk::Outcome AsyncDisk::zero_run(Lbn lbn, std::uint64_t blocks) {
   return Outcome::done;
 }
 
-AsyncDisk::Outcome AsyncDisk::write_blocks(std::uint64_t offset, ByteSpan bytes, Merge& head,
-                                           Merge& tail, std::size_t& written) {
+AsyncDisk::Outcome AsyncDisk::write_blocks(
+    std::uint64_t offset, ByteSpan bytes, Merge& head, Merge& tail, std::size_t& written) {
   while (written < bytes.size()) {
     const std::uint64_t at = offset + written;
     const Lbn lbn(at / kBlockBytes);
     const std::uint64_t chunk_end = (lbn.value + kChunkBlocks) * kBlockBytes;
     const std::size_t count =
         static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size() - written, chunk_end - at));
-    const Outcome outcome = write_chunk(lbn, block_count(at, count), at,
-                                        bytes.subspan(written, count), head, tail);
+    const Outcome outcome =
+        write_chunk(lbn, block_count(at, count), at, bytes.subspan(written, count), head, tail);
     if (outcome != Outcome::done) return outcome;
     written += count;
   }
@@ -426,9 +427,9 @@ LogItem AsyncDisk::item_of_batch(ClosedBatch& batch) {
     run.count = extent.blocks;
     run.kind = extent.where == Where::zero ? wire::RunKind::zero : wire::RunKind::stored;
     // Runs that lie side by side in the record are one run, whatever slots they came from.
-    const bool merges = !item.header.runs.empty() && item.header.runs.back().kind == run.kind &&
-                        item.header.runs.back().lbn.value + item.header.runs.back().count ==
-                            run.lbn.value;
+    const bool merges =
+        !item.header.runs.empty() && item.header.runs.back().kind == run.kind &&
+        item.header.runs.back().lbn.value + item.header.runs.back().count == run.lbn.value;
     if (merges) {
       item.header.runs.back().count += run.count;
     } else {
@@ -452,8 +453,8 @@ void AsyncDisk::on_batch_committed(const ClosedBatch& batch, const Placement& pl
     std::uint64_t stored = 0;
     for (const Extent& extent : batch.extents) {
       if (extent.where != Where::slot) continue;
-      for (const Extent& garbage : mapping_.commit_slots(extent.lbn, extent.blocks, extent.place,
-                                                         place.block(stored))) {
+      for (const Extent& garbage :
+           mapping_.commit_slots(extent.lbn, extent.blocks, extent.place, place.block(stored))) {
         dead.push_back(garbage);
       }
       stored += extent.blocks;

@@ -55,7 +55,9 @@ bool KeyFilesHandle::read(BlockIndex first, MutableBytes into) const {
   return true;
 }
 
-BlockReader::BlockReader(Scheduler& scheduler, net::NodeClient& node, PageCache& pages,
+BlockReader::BlockReader(Scheduler& scheduler,
+                         net::NodeClient& node,
+                         PageCache& pages,
                          BlockCache& blocks)
     : scheduler_(scheduler), node_(node), pages_(pages), blocks_(blocks) {}
 
@@ -123,8 +125,8 @@ Task<Result<void>> BlockReader::read_from_node(std::vector<BlockWant> wants) {
     std::uint64_t blocks = 0;
     while (at < wants.size() && blocks < limits::kReadBlocksMax) {
       BlockWant& want = wants[at];
-      const std::uint64_t count = std::min<std::uint64_t>(limits::kReadBlocksMax - blocks,
-                                                          want.into.size() / kBlockBytes);
+      const std::uint64_t count =
+          std::min<std::uint64_t>(limits::kReadBlocksMax - blocks, want.into.size() / kBlockBytes);
       ranges.push_back({want.address, static_cast<std::uint32_t>(count)});
       taken.push_back({want.address, want.into.first(count * kBlockBytes)});
       blocks += count;

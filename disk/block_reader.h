@@ -59,8 +59,8 @@ class BlockReader {
   BlockReader(const BlockReader&) = delete;
   BlockReader& operator=(const BlockReader&) = delete;
 
-  /// Serves what the caches and the short cut have, on the calling thread, reading files if need be;
-  /// false when the node must be asked. Never blocks on the network.
+  /// Serves what the caches and the short cut have, on the calling thread, reading files if need
+  /// be; false when the node must be asked. Never blocks on the network.
   [[nodiscard]] bool try_read(Address address, MutableBytes into);
   /// Reads everything wanted, asking the node for what the caches do not have. On `punched` or
   /// `not_found` nothing is guaranteed about `into`.

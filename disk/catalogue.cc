@@ -36,8 +36,8 @@ ClosedView view_from(const meta::pb::View& view) {
   closed.top = Address::from_raw(view.top_page());
   closed.size_bytes = view.size_bytes();
   for (const auto& part : view.parts()) {
-    closed.parts.push_back({meta::from_pb<DiskId>(part.disk()), meta::from_pb(part.from()),
-                            meta::from_pb(part.to())});
+    closed.parts.push_back(
+        {meta::from_pb<DiskId>(part.disk()), meta::from_pb(part.from()), meta::from_pb(part.to())});
   }
   return closed;
 }
@@ -133,8 +133,8 @@ Task<Result<std::uint64_t>> Catalogue::commit(meta::Txn txn, meta::Op proof) {
     }
     const auto now = co_await store_.get(proof.key);
     if (now) {
-      const bool applied = proof.put ? now->entry && now->entry->value == *proof.put
-                                     : !now->entry.has_value();
+      const bool applied =
+          proof.put ? now->entry && now->entry->value == *proof.put : !now->entry.has_value();
       if (applied) co_return now->entry ? now->entry->mod_revision : now->revision;
       if (answer) co_return Errc::conflict;
     }
@@ -142,7 +142,8 @@ Task<Result<std::uint64_t>> Catalogue::commit(meta::Txn txn, meta::Op proof) {
   }
 }
 
-Task<Result<void>> Catalogue::update(VersionedDisk& disk, meta::pb::DiskRecord wanted,
+Task<Result<void>> Catalogue::update(VersionedDisk& disk,
+                                     meta::pb::DiskRecord wanted,
                                      std::vector<meta::Compare> more_compares,
                                      std::vector<meta::Op> more_ops) {
   const std::string key = meta::disk_key(disk_id_of(disk.record));

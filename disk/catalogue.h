@@ -41,10 +41,12 @@ class Catalogue {
   [[nodiscard]] Task<Result<std::vector<VersionedDisk>>> all_disks();
   [[nodiscard]] Task<Result<std::vector<VersionedDisk>>> all_trash();
 
-  /// Replaces a disk's record if it is still the one `disk` was read from, and applies `more` in the
-  /// same transaction. On success disk.revision is the new one. `conflict`: somebody else changed
-  /// something first. After a lost answer it reads back: its own write is found by its content.
-  [[nodiscard]] Task<Result<void>> update(VersionedDisk& disk, meta::pb::DiskRecord wanted,
+  /// Replaces a disk's record if it is still the one `disk` was read from, and applies `more` in
+  /// the same transaction. On success disk.revision is the new one. `conflict`: somebody else
+  /// changed something first. After a lost answer it reads back: its own write is found by its
+  /// content.
+  [[nodiscard]] Task<Result<void>> update(VersionedDisk& disk,
+                                          meta::pb::DiskRecord wanted,
                                           std::vector<meta::Compare> more_compares = {},
                                           std::vector<meta::Op> more_ops = {});
   /// Any transaction whose success can be recognised by `proof` (a put among its then_ops) being

@@ -42,7 +42,8 @@ class FolderBatchHandle final : public BatchHandle {
 class FolderBatchHome final : public BatchHome {
  public:
   explicit FolderBatchHome(std::string folder) : folder_(std::move(folder)) {}
-  [[nodiscard]] Result<std::unique_ptr<BatchHandle>> open(StoreId store, DiskId disk,
+  [[nodiscard]] Result<std::unique_ptr<BatchHandle>> open(StoreId store,
+                                                          DiskId disk,
                                                           bool create) override {
     VMS_TRY(auto file, open_batch_file(folder_, store, disk, create));
     return std::unique_ptr<BatchHandle>(std::make_unique<FolderBatchHandle>(std::move(file)));
@@ -129,7 +130,8 @@ class OpenDisk final : public BlockingDisk {
     const Request request(*disk_);
     return flush_now();
   }
-  Result<std::vector<DiskExtent>> extents(std::uint64_t offset, std::uint64_t bytes,
+  Result<std::vector<DiskExtent>> extents(std::uint64_t offset,
+                                          std::uint64_t bytes,
                                           std::size_t count_max) override {
     VMS_CHECK(check_range(offset, bytes));
     if (bytes == 0) return std::vector<DiskExtent>();
@@ -145,9 +147,7 @@ class OpenDisk final : public BlockingDisk {
     }
     return success();
   }
-  Result<void> close() override {
-    return core_.run(disk_->release());
-  }
+  Result<void> close() override { return core_.run(disk_->release()); }
 
  private:
   /// Counts guest requests for the hand-over rule.
@@ -202,7 +202,8 @@ class OpenSnapshot final : public BlockingDisk {
     return Errc::read_only;
   }
   Result<void> flush() override { return success(); }
-  Result<std::vector<DiskExtent>> extents(std::uint64_t offset, std::uint64_t bytes,
+  Result<std::vector<DiskExtent>> extents(std::uint64_t offset,
+                                          std::uint64_t bytes,
                                           std::size_t count_max) override {
     VMS_CHECK(check_range(offset, bytes));
     if (bytes == 0) return std::vector<DiskExtent>();
@@ -237,20 +238,17 @@ class RealClient final : public Client {
     core_->thread.stop();
   }
 
-  Result<void> start() {
-    return core_->run(begin());
-  }
+  Result<void> start() { return core_->run(begin()); }
 
   Result<std::unique_ptr<BlockingDisk>> open(const DiskOpenOptions& options) override {
     return core_->run(open_task(options));
   }
-  Result<DiskSummary> create(const std::string& name, std::uint64_t bytes,
+  Result<DiskSummary> create(const std::string& name,
+                             std::uint64_t bytes,
                              std::uint32_t copies) override {
     return core_->run(core_->admin.create(name, bytes, copies));
   }
-  Result<std::vector<DiskSummary>> list() override {
-    return core_->run(core_->admin.list());
-  }
+  Result<std::vector<DiskSummary>> list() override { return core_->run(core_->admin.list()); }
   Result<DiskSummary> details(const std::string& name) override {
     return core_->run(core_->admin.details(name));
   }
@@ -269,7 +267,9 @@ class RealClient final : public Client {
   Result<void> clone(const std::string& source, const std::vector<std::string>& names) override {
     return core_->run(core_->admin.clone(source, names));
   }
-  Result<void> resize(const std::string& name, std::uint64_t bytes, bool allow_shrink,
+  Result<void> resize(const std::string& name,
+                      std::uint64_t bytes,
+                      bool allow_shrink,
                       bool force) override {
     return core_->run(core_->admin.resize(name, bytes, allow_shrink, force));
   }
@@ -279,9 +279,7 @@ class RealClient final : public Client {
   Result<void> remove(const std::string& name, bool now, bool force) override {
     return core_->run(core_->admin.remove(name, now, force));
   }
-  Result<std::vector<TrashSummary>> trash() override {
-    return core_->run(core_->admin.trash());
-  }
+  Result<std::vector<TrashSummary>> trash() override { return core_->run(core_->admin.trash()); }
   Result<void> restore(const std::string& name, const std::string& as) override {
     return core_->run(core_->admin.restore(name, as));
   }
@@ -297,9 +295,7 @@ class RealClient final : public Client {
   Result<std::uint64_t> discard_batch_file(const std::string& name) override {
     return core_->run(core_->admin.discard_batch_file(name));
   }
-  Result<NodeStatus> node_status() override {
-    return core_->run(core_->admin.node_status());
-  }
+  Result<NodeStatus> node_status() override { return core_->run(core_->admin.node_status()); }
   Result<GcReport> collect_garbage(bool dry_run) override {
     return core_->run(core_->admin.collect_garbage(dry_run));
   }

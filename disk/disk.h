@@ -23,9 +23,9 @@
 namespace vmstore::disk {
 
 struct ClientConfig {
-  std::string endpoint;        // unix path or host:port
-  std::string program;         // for people
-  std::string run_folder;      // tmpfs folder for batch files; empty = found as DESIGN 4.2 says
+  std::string endpoint;    // unix path or host:port
+  std::string program;     // for people
+  std::string run_folder;  // tmpfs folder for batch files; empty = found as DESIGN 4.2 says
   std::chrono::milliseconds connect_timeout{5000};
 };
 
@@ -36,10 +36,10 @@ struct DiskExtent {
 };
 
 struct DiskOpenOptions {
-  std::string reference;             // [GROUP/]NAME[@SNAP]
+  std::string reference;  // [GROUP/]NAME[@SNAP]
   bool read_only = false;
   std::optional<std::uint32_t> guest_pid;  // process id of the NBD client, if known
-  bool bulk = false;                 // import: no batch file, writes return when copied, flush at end
+  bool bulk = false;  // import: no batch file, writes return when copied, flush at end
 };
 
 struct DiskInfo {
@@ -59,7 +59,8 @@ class BlockingDisk {
   [[nodiscard]] virtual const DiskInfo& info() const noexcept = 0;
   [[nodiscard]] virtual Result<void> read(std::uint64_t offset, MutableBytes into) = 0;
   [[nodiscard]] virtual Result<void> write(std::uint64_t offset, ByteSpan bytes, bool fua) = 0;
-  /// Reads as zeros afterwards. `may_unmap` false: still no space is taken, zeros are metadata here.
+  /// Reads as zeros afterwards. `may_unmap` false: still no space is taken, zeros are metadata
+  /// here.
   [[nodiscard]] virtual Result<void> zero(std::uint64_t offset, std::uint64_t bytes, bool fua) = 0;
   /// Discard: the same as zero() (I10: discarded blocks read as zeros).
   [[nodiscard]] virtual Result<void> trim(std::uint64_t offset, std::uint64_t bytes, bool fua) = 0;
@@ -151,7 +152,8 @@ class Client {
 
   [[nodiscard]] virtual Result<std::unique_ptr<BlockingDisk>> open(const DiskOpenOptions& o) = 0;
 
-  [[nodiscard]] virtual Result<DiskSummary> create(const std::string& name, std::uint64_t bytes,
+  [[nodiscard]] virtual Result<DiskSummary> create(const std::string& name,
+                                                   std::uint64_t bytes,
                                                    std::uint32_t copies) = 0;
   [[nodiscard]] virtual Result<std::vector<DiskSummary>> list() = 0;
   [[nodiscard]] virtual Result<DiskSummary> details(const std::string& name) = 0;
@@ -161,13 +163,16 @@ class Client {
                                                         const std::string& snap) = 0;
   [[nodiscard]] virtual Result<void> remove_snapshot(const std::string& name,
                                                      const std::string& snap) = 0;
-  [[nodiscard]] virtual Result<void> rollback(const std::string& name, const std::string& snap,
+  [[nodiscard]] virtual Result<void> rollback(const std::string& name,
+                                              const std::string& snap,
                                               bool force) = 0;
   /// `source` is NAME or NAME@SNAP; NAME alone takes a snapshot for it first. All or nothing.
   [[nodiscard]] virtual Result<void> clone(const std::string& source,
                                            const std::vector<std::string>& names) = 0;
-  [[nodiscard]] virtual Result<void> resize(const std::string& name, std::uint64_t bytes,
-                                            bool allow_shrink, bool force) = 0;
+  [[nodiscard]] virtual Result<void> resize(const std::string& name,
+                                            std::uint64_t bytes,
+                                            bool allow_shrink,
+                                            bool force) = 0;
   [[nodiscard]] virtual Result<void> rename(const std::string& from, const std::string& to) = 0;
   [[nodiscard]] virtual Result<void> remove(const std::string& name, bool now, bool force) = 0;
   [[nodiscard]] virtual Result<std::vector<TrashSummary>> trash() = 0;

@@ -90,9 +90,10 @@ Task<Result<void>> Log::adopt_open_key() {
     co_return absent ? Error(Errc::unknown) : fenced.error();
   }
   if (fenced->sealed || fenced->length != *adopt_length_) {
-    VMS_LOG(error, "log", "key " << key_.hex() << " is not as it was released: "
-                                 << fenced->length.log_bytes << " log bytes instead of "
-                                 << adopt_length_->log_bytes);
+    VMS_LOG(error,
+            "log",
+            "key " << key_.hex() << " is not as it was released: " << fenced->length.log_bytes
+                   << " log bytes instead of " << adopt_length_->log_bytes);
     co_return Errc::unknown;
   }
   const auto become_writer = [this](meta::pb::DiskRecord& record) {
@@ -133,8 +134,8 @@ Task<Result<KeyId>> Log::create_next_key(KeyLength& length) {
     length = KeyLength();
     length.last_sequence = header.committed;
     length.log_bytes = encoded.size();
-    const auto created = co_await node_.create_key(*key, record_.id(), record_.epoch(),
-                                                   std::move(encoded), record_.get().copies());
+    const auto created = co_await node_.create_key(
+        *key, record_.id(), record_.epoch(), std::move(encoded), record_.get().copies());
     // A dead session of this disk may have created it and never named it: never reuse it.
     if (!created && created.error() == Errc::exists) continue;
     if (!created) co_return created.error();
@@ -183,8 +184,8 @@ Task<Result<void>> Log::open_new_key() {
   };
   VMS_CO_CHECK(co_await record_.change(name_key));
   VMS_FAULT("disk.key_named");
-  const std::int64_t old_room = static_cast<std::int64_t>(reserved_.value) -
-                                static_cast<std::int64_t>(length_.blocks.value);
+  const std::int64_t old_room =
+      static_cast<std::int64_t>(reserved_.value) - static_cast<std::int64_t>(length_.blocks.value);
   key_ = key;
   length_ = length;
   committed_length_ = length;
@@ -280,9 +281,13 @@ Task<void> Log::send(std::shared_ptr<Flight> flight) {
   const auto pass = gate_.enter();
   if (!pass) co_return;
   const Placement& place = flight->place;
-  const auto outcome = co_await node_.append(place.key, record_.epoch(), place.sequence,
-                                             place.log_offset, place.data_offset,
-                                             Sequence(committed_.load()), flight->record,
+  const auto outcome = co_await node_.append(place.key,
+                                             record_.epoch(),
+                                             place.sequence,
+                                             place.log_offset,
+                                             place.data_offset,
+                                             Sequence(committed_.load()),
+                                             flight->record,
                                              flight->item.blocks);
   if (outcome) {
     flight->state = Flight::State::done;
@@ -357,8 +362,10 @@ Task<void> Log::resolve_trouble() {
   } else if (error == Errc::no_space || error == Errc::busy) {
     co_await sleep_for(scheduler_, kTroublePause);  // acknowledged data waits, it never fails
   } else {
-    VMS_LOG(warning, "log", "append to key " << key_.hex() << " failed: " << to_string(error)
-                                             << "; rolling to a new key");
+    VMS_LOG(warning,
+            "log",
+            "append to key " << key_.hex() << " failed: " << to_string(error)
+                             << "; rolling to a new key");
     co_await roll_until_done();
   }
   if (stopping_ || failure_) co_return;
@@ -452,6 +459,8 @@ void Log::stop() noexcept {
   changed_.set();
 }
 
-Task<void> Log::wait_stopped() { co_await gate_.close(); }
+Task<void> Log::wait_stopped() {
+  co_await gate_.close();
+}
 
 }  // namespace vmstore::disk

@@ -3,7 +3,8 @@
 // order, rolls keys, holds the space credit. DESIGN 4.3-4.8.
 //
 // Invariants:
-//  - records are appended in sequence order and committed in sequence order, nothing overtakes (C2);
+//  - records are appended in sequence order and committed in sequence order, nothing overtakes
+//  (C2);
 //  - a key exists on its replicas before the record of the disk names it, and an append never
 //    creates one (C4); a disk has at most one unsealed key;
 //  - who appends becomes the recorded writer by a CAS before its first append [R1];
@@ -35,7 +36,7 @@ struct Placement {
   Sequence sequence;
   std::uint64_t log_offset = 0;
   BlockIndex data_offset;
-  LogPosition end;       // behind the record
+  LogPosition end;  // behind the record
   BlockIndex data_end;
   /// Address of the record's n-th stored block.
   [[nodiscard]] Address block(std::uint64_t index) const noexcept {
@@ -54,12 +55,12 @@ struct LogItem {
 };
 
 struct LogStart {
-  Sequence last_sequence;                // newest in the log
-  std::optional<KeyId> open_key;         // cleanly released: append on after checking its length
+  Sequence last_sequence;         // newest in the log
+  std::optional<KeyId> open_key;  // cleanly released: append on after checking its length
   KeyLength open_length;
-  KeyId last_key;                        // predecessor of the next key; none at the beginning
+  KeyId last_key;  // predecessor of the next key; none at the beginning
   KeyLength last_length;
-  LogPosition root;                      // newest committed root
+  LogPosition root;  // newest committed root
 };
 
 /// THREADS: the scheduler's, except credit() and committed(), which any thread may call.
@@ -139,13 +140,13 @@ class Log {
   Catalogue& catalogue_;
   OwnedRecord& record_;
   Gate gate_;
-  Event changed_;        // queue, flights, commit or failure changed
+  Event changed_;  // queue, flights, commit or failure changed
   TaskMutex credit_mutex_;
 
-  KeyId key_;                   // open key, none before the first append
-  KeyLength length_;            // placed so far in key_
-  KeyLength committed_length_;  // the part of it that is committed
-  OwnedRecord::Change remember_range_;  // puts the numbers drawn so far into the record
+  KeyId key_;                              // open key, none before the first append
+  KeyLength length_;                       // placed so far in key_
+  KeyLength committed_length_;             // the part of it that is committed
+  OwnedRecord::Change remember_range_;     // puts the numbers drawn so far into the record
   std::optional<KeyLength> adopt_length_;  // a released key_ that was not fenced by us yet
   KeyId last_key_;
   KeyLength last_length_;

@@ -37,8 +37,10 @@ std::vector<Mapping::Piece> Mapping::pieces(Lbn lbn, std::uint64_t blocks) const
     found.push_back({extent, true});
   };
   // Few layers (at most 3) and short ranges: a recursive walk down the layers of each gap.
-  const auto descend = [&](auto&& self, std::list<std::shared_ptr<FrozenLayer>>::const_iterator it,
-                           Lbn from, std::uint64_t count) -> void {
+  const auto descend = [&](auto&& self,
+                           std::list<std::shared_ptr<FrozenLayer>>::const_iterator it,
+                           Lbn from,
+                           std::uint64_t count) -> void {
     if (it == frozen_.end()) {
       add_unknown(from, count);
       return;
@@ -82,14 +84,17 @@ void Mapping::thaw() {
   frozen_.clear();
 }
 
-std::vector<Extent> Mapping::commit_slots(Lbn lbn, std::uint64_t blocks, std::uint64_t first_slot,
+std::vector<Extent> Mapping::commit_slots(Lbn lbn,
+                                          std::uint64_t blocks,
+                                          std::uint64_t first_slot,
                                           Address address) {
   RunMap named;
   const auto switch_layer = [&](RunMap& layer) {
     std::vector<Extent> mine;
     layer.visit(lbn, blocks, [&](const Extent& extent) {
       const std::uint64_t offset = extent.lbn.value - lbn.value;
-      if (extent.where == Where::slot && extent.place == first_slot + offset) mine.push_back(extent);
+      if (extent.where == Where::slot && extent.place == first_slot + offset)
+        mine.push_back(extent);
     });
     for (Extent extent : mine) {
       extent.where = Where::address;

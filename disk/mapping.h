@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Mapping: what every logical block of a disk is right now: a layered view of runs over index pages.
+// Mapping: what every logical block of a disk is right now: a layered view of runs over index
+// pages.
 //
 // Layers, newest first: the overlay (uncommitted slots and committed addresses), frozen overlays
 // (being written out as pages), then the tree below `top`. DESIGN 11.
 //
-// THREADS: every method takes the mapping's own lock unless it says "REQUIRES: locked". This lock is
-// one of the few of disk/ (docs/threads.md); nothing is awaited and no file is read under it.
+// THREADS: every method takes the mapping's own lock unless it says "REQUIRES: locked". This lock
+// is one of the few of disk/ (docs/threads.md); nothing is awaited and no file is read under it.
 // Invariants: a slot in any layer belongs to a batch that is not committed yet; when its batch
 // commits, every layer that still names the slot is switched to the address under the lock, before
 // the slot can be used again; so copying from a slot under the lock never sees foreign bytes.
@@ -33,7 +34,7 @@ struct FrozenLayer {
   std::uint64_t disk_bytes = 0;  // the disk's size then
   LogPosition end;               // behind the record `last_sequence`
   BlockIndex data_end;
-  std::int64_t charged_pages = 0;  // credit taken for the pages it dirties
+  std::int64_t charged_pages = 0;         // credit taken for the pages it dirties
   std::shared_ptr<std::string> snapshot;  // name of the snapshot that is exactly this layer
   SnapshotId snapshot_id;
 };
@@ -70,8 +71,10 @@ class Mapping {
   void thaw();
   /// Switches whatever still names slots [first_slot, +blocks) at [lbn, +blocks) to `address`.
   /// Returns the blocks that no layer names any more (they were superseded): already garbage.
-  std::vector<snapshot::Extent> commit_slots(Lbn lbn, std::uint64_t blocks,
-                                             std::uint64_t first_slot, Address address);
+  std::vector<snapshot::Extent> commit_slots(Lbn lbn,
+                                             std::uint64_t blocks,
+                                             std::uint64_t first_slot,
+                                             Address address);
   void reset(Address top);
 
  private:

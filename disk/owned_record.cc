@@ -18,7 +18,8 @@ Task<Result<void>> OwnedRecord::take_token(meta::pb::DiskRecord::State state) {
   co_return success();
 }
 
-Task<Result<void>> OwnedRecord::change(Change change, std::vector<meta::Compare> more_compares,
+Task<Result<void>> OwnedRecord::change(Change change,
+                                       std::vector<meta::Compare> more_compares,
                                        std::vector<meta::Op> more_ops) {
   const auto lock = co_await mutex_.lock();
   for (int attempt = 0; attempt < kConflictRetries; ++attempt) {
@@ -27,8 +28,8 @@ Task<Result<void>> OwnedRecord::change(Change change, std::vector<meta::Compare>
     change(wanted);
     auto compares = more_compares;
     auto ops = more_ops;
-    const auto outcome = co_await catalogue_.update(disk_, std::move(wanted), std::move(compares),
-                                                    std::move(ops));
+    const auto outcome =
+        co_await catalogue_.update(disk_, std::move(wanted), std::move(compares), std::move(ops));
     if (outcome || outcome.error() != Error(Errc::conflict)) co_return outcome;
     auto newest = co_await catalogue_.disk_by_id(id());
     if (!newest) {

@@ -32,9 +32,10 @@ class OwnedRecord {
   /// Takes the token: CAS to epoch+1 with `state` from the record as adopted. `conflict` when
   /// somebody else was faster.
   [[nodiscard]] Task<Result<void>> take_token(meta::pb::DiskRecord::State state);
-  /// Applies `change` to the newest record and stores it, again after a conflict that left the epoch
-  /// ours. `more_compares` that fail give `conflict`.
-  [[nodiscard]] Task<Result<void>> change(Change change, std::vector<meta::Compare> more_compares = {},
+  /// Applies `change` to the newest record and stores it, again after a conflict that left the
+  /// epoch ours. `more_compares` that fail give `conflict`.
+  [[nodiscard]] Task<Result<void>> change(Change change,
+                                          std::vector<meta::Compare> more_compares = {},
                                           std::vector<meta::Op> more_ops = {});
 
  private:

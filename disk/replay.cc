@@ -27,7 +27,8 @@ class KeyScan {
 
   [[nodiscard]] Task<Result<void>> run(const RecordVisitor& visitor) {
     while (offset_ < end_) {
-      const auto wanted = static_cast<std::uint32_t>(std::min<std::uint64_t>(kReadBytes, end_ - offset_));
+      const auto wanted =
+          static_cast<std::uint32_t>(std::min<std::uint64_t>(kReadBytes, end_ - offset_));
       auto answer = co_await node_.read_log(key_, offset_, wanted, token_);
       if (!answer) co_return damage_if_absent(answer.error());
       const Result<std::size_t> used = take_records(answer->bytes.bytes(), visitor);
@@ -87,7 +88,9 @@ Task<Result<wire::RecordHeader>> key_header(net::NodeClient& node, KeyId key) {
 }
 
 /// The keys from `from` to `to.key` in order, each with the end of its part of the log.
-Task<Result<std::vector<KeyPart>>> parts_between(net::NodeClient& node, KeyId from, KeyId to,
+Task<Result<std::vector<KeyPart>>> parts_between(net::NodeClient& node,
+                                                 KeyId from,
+                                                 KeyId to,
                                                  std::uint64_t to_end) {
   std::vector<KeyPart> parts;
   KeyPart part;
@@ -117,16 +120,18 @@ Task<Result<std::vector<KeyId>>> keys_between(net::NodeClient& node, KeyId from,
   co_return keys;
 }
 
-Task<Result<void>> visit_log(net::NodeClient& node, LogPosition from, LogPosition to, Epoch token,
-                             RecordVisitor visitor) {
+Task<Result<void>> visit_log(
+    net::NodeClient& node, LogPosition from, LogPosition to, Epoch token, RecordVisitor visitor) {
   VMS_CO_TRY(const auto parts, co_await parts_between(node, from.key, to.key, to.log_offset));
   Sequence expected = from.sequence;
   const RecordVisitor in_order = [&](const ReplayedRecord& record) -> Result<void> {
     if (record.header.kind == wire::RecordKind::key_header) return success();
     if (record.header.sequence < expected) return success();  // appended again after a roll
     if (record.header.sequence > expected) {
-      VMS_LOG(error, "replay", "sequence " << expected.value << " is missing before "
-                                           << record.header.sequence.value);
+      VMS_LOG(
+          error,
+          "replay",
+          "sequence " << expected.value << " is missing before " << record.header.sequence.value);
       return Errc::unknown;
     }
     expected = expected.next();
@@ -138,8 +143,9 @@ Task<Result<void>> visit_log(net::NodeClient& node, LogPosition from, LogPositio
     VMS_CO_CHECK(co_await scan.run(in_order));
   }
   if (to.sequence.value != 0 && expected != to.sequence) {
-    VMS_LOG(error, "replay", "log ends at sequence " << expected.value << ", not "
-                                                     << to.sequence.value);
+    VMS_LOG(error,
+            "replay",
+            "log ends at sequence " << expected.value << ", not " << to.sequence.value);
     co_return Errc::unknown;
   }
   co_return success();
@@ -174,7 +180,8 @@ Task<Result<ReplayedState>> replay_log(net::NodeClient& node, ReplayRequest requ
   state.top = request.top;
   state.disk_bytes = request.disk_bytes;
   state.replay_from = request.from;
-  state.last_sequence = Sequence(request.from.sequence.value == 0 ? 0 : request.from.sequence.value - 1);
+  state.last_sequence =
+      Sequence(request.from.sequence.value == 0 ? 0 : request.from.sequence.value - 1);
   // Records since the newest root, in order: a root may leave out records that came before it.
   std::vector<ReplayedRecord> pending;
   bool base_overlay_valid = true;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Replay: reads parts of logs back into an overlay. DESIGN 5, 6, 7.
 //
-// Invariants: records are taken strictly in sequence; a gap, a damaged record or an unreadable piece
-// below the end that was asked for is `unknown`, never a shorter log (F5, I9); a sequence already
-// seen (appended again after a roll) is skipped; only headers are read.
+// Invariants: records are taken strictly in sequence; a gap, a damaged record or an unreadable
+// piece below the end that was asked for is `unknown`, never a shorter log (F5, I9); a sequence
+// already seen (appended again after a roll) is skipped; only headers are read.
 #pragma once
 
 #include <cstdint>
@@ -28,24 +28,26 @@ struct ReplayedRecord {
 };
 using RecordVisitor = std::function<Result<void>(const ReplayedRecord&)>;
 
-/// The keys of a log from `from.key` to `to.key`, in order, found through the headers' predecessors.
-[[nodiscard]] Task<Result<std::vector<KeyId>>> keys_between(net::NodeClient& node, KeyId from,
+/// The keys of a log from `from.key` to `to.key`, in order, found through the headers'
+/// predecessors.
+[[nodiscard]] Task<Result<std::vector<KeyId>>> keys_between(net::NodeClient& node,
+                                                            KeyId from,
                                                             KeyId to);
 
 /// Visits every record from `from` up to (not including) `to`. REQUIRES: `to` is behind a record.
 /// `token`: 0, or the reader's own (a recovery read fences too).
-[[nodiscard]] Task<Result<void>> visit_log(net::NodeClient& node, LogPosition from, LogPosition to,
-                                           Epoch token, RecordVisitor visitor);
+[[nodiscard]] Task<Result<void>> visit_log(
+    net::NodeClient& node, LogPosition from, LogPosition to, Epoch token, RecordVisitor visitor);
 
 /// What a replay of a disk's own log found.
 struct ReplayedState {
-  Address top;                         // of the newest root, else what was given
+  Address top;  // of the newest root, else what was given
   bool has_root = false;
-  LogPosition root;                    // the newest root record
-  LogPosition replay_from;             // first record that the pages do not contain
-  std::uint64_t disk_bytes = 0;        // after the last resize or root, else what was given
+  LogPosition root;              // the newest root record
+  LogPosition replay_from;       // first record that the pages do not contain
+  std::uint64_t disk_bytes = 0;  // after the last resize or root, else what was given
   Sequence last_sequence;
-  std::uint64_t replay_bytes = 0;      // of log since replay_from
+  std::uint64_t replay_bytes = 0;  // of log since replay_from
   snapshot::RunMap overlay;
   std::vector<KeyId> keys;
 };

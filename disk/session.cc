@@ -20,7 +20,9 @@ std::uint64_t or_default(std::uint64_t value, std::uint64_t fallback) noexcept {
 
 }  // namespace
 
-Session::Session(Scheduler& scheduler, net::NodeClient& node, BatchHome& batches,
+Session::Session(Scheduler& scheduler,
+                 net::NodeClient& node,
+                 BatchHome& batches,
                  SessionOptions options)
     : scheduler_(scheduler),
       node_(node),
@@ -37,10 +39,9 @@ Session::Session(Scheduler& scheduler, net::NodeClient& node, BatchHome& batches
 Session::~Session() = default;
 
 Task<Result<void>> Session::start(std::optional<TimePoint> deadline) {
-  node_.set_disk_call_handler(
-      [this](DiskId id, std::unique_ptr<pb::DiskCallRequest> call) {
-        return on_call(id, std::move(call));
-      });
+  node_.set_disk_call_handler([this](DiskId id, std::unique_ptr<pb::DiskCallRequest> call) {
+    return on_call(id, std::move(call));
+  });
   VMS_CO_TRY(const auto info, co_await node_.wait_connected(deadline));
   store_ = info.store;
   seen_sessions_ = node_.session_count();
@@ -55,15 +56,18 @@ Task<void> Session::stop() {
   node_.set_disk_call_handler({});
 }
 
-void Session::register_disk(DiskId id, HeldDisk* disk) { held_[id] = disk; }
-void Session::unregister_disk(DiskId id) { held_.erase(id); }
+void Session::register_disk(DiskId id, HeldDisk* disk) {
+  held_[id] = disk;
+}
+void Session::unregister_disk(DiskId id) {
+  held_.erase(id);
+}
 
 Task<void> Session::keep_leases() {
   const auto pass = gate_.enter();
   for (int renewals = 1; pass && !stopping_.is_set(); ++renewals) {
     // A new session means that the node may have forgotten us: register again at once.
-    static_cast<void>(
-        co_await node_.session_changed().wait_pulse(scheduler_.now() + kRenewEvery));
+    static_cast<void>(co_await node_.session_changed().wait_pulse(scheduler_.now() + kRenewEvery));
     if (stopping_.is_set()) break;
     if (!node_.is_connected()) continue;
     if (node_.session_count() != seen_sessions_) {

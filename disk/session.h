@@ -35,7 +35,8 @@ class BatchHome {
  public:
   virtual ~BatchHome() = default;
   /// `not_found` when there is none and !create; `busy` when a living process has it.
-  [[nodiscard]] virtual Result<std::unique_ptr<BatchHandle>> open(StoreId store, DiskId disk,
+  [[nodiscard]] virtual Result<std::unique_ptr<BatchHandle>> open(StoreId store,
+                                                                  DiskId disk,
                                                                   bool create) = 0;
 };
 
@@ -83,8 +84,8 @@ class Session {
 
  private:
   [[nodiscard]] Task<void> keep_leases();
-  [[nodiscard]] Task<Result<net::DiskCallAnswer>> on_call(DiskId id,
-                                                          std::unique_ptr<pb::DiskCallRequest> call);
+  [[nodiscard]] Task<Result<net::DiskCallAnswer>> on_call(
+      DiskId id, std::unique_ptr<pb::DiskCallRequest> call);
   Scheduler& scheduler_;
   net::NodeClient& node_;
   BatchHome& batches_;

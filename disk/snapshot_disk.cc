@@ -33,8 +33,8 @@ Task<Result<void>> SnapshotDisk::open(ClosedView view) {
 
 Task<Result<snapshot::Checkpoint>> SnapshotDisk::build_pages(ClosedView view) {
   const std::uint64_t size_blocks = (view.size_bytes + kBlockBytes - 1) / kBlockBytes;
-  co_return co_await snapshot::build_checkpoint(reader_.pages(), view.top, mapping_.overlay(),
-                                                size_blocks, false);
+  co_return co_await snapshot::build_checkpoint(
+      reader_.pages(), view.top, mapping_.overlay(), size_blocks, false);
 }
 
 Task<Result<void>> SnapshotDisk::read(std::uint64_t offset, MutableBytes into) {
@@ -61,7 +61,8 @@ Task<Result<std::vector<DiskExtent>>> SnapshotDisk::extents(std::uint64_t offset
 }
 
 std::vector<DiskExtent> clip_extents(const std::vector<snapshot::Extent>& mapped,
-                                     std::uint64_t offset, std::uint64_t bytes) {
+                                     std::uint64_t offset,
+                                     std::uint64_t bytes) {
   std::vector<DiskExtent> clipped;
   const std::uint64_t end = offset + bytes;
   for (const snapshot::Extent& extent : mapped) {

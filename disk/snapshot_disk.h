@@ -39,6 +39,7 @@ class SnapshotDisk {
 
 /// Extents of blocks as byte ranges, clipped to [offset, offset+bytes).
 [[nodiscard]] std::vector<DiskExtent> clip_extents(const std::vector<snapshot::Extent>& mapped,
-                                                   std::uint64_t offset, std::uint64_t bytes);
+                                                   std::uint64_t offset,
+                                                   std::uint64_t bytes);
 
 }  // namespace vmstore::disk

@@ -15,7 +15,9 @@ using snapshot::Where;
 constexpr int kLookUpsAgain = 4;
 constexpr std::size_t kExtentsPerLookup = 4096;
 
-void fill_zero(MutableBytes into) noexcept { std::fill(into.begin(), into.end(), std::byte{0}); }
+void fill_zero(MutableBytes into) noexcept {
+  std::fill(into.begin(), into.end(), std::byte{0});
+}
 
 /// The block-aligned range around a byte range.
 struct Covering {
@@ -91,9 +93,9 @@ bool ViewReader::try_resolve(const Plan& plan, std::vector<BlockWant>& wants) {
         fill_zero(block);
         continue;
       }
-      const bool follows = !wants.empty() && wants.back().into.data() + wants.back().into.size() == block.data() &&
-                           wants.back().address.plus(wants.back().into.size() / kBlockBytes) ==
-                               *address;
+      const bool follows =
+          !wants.empty() && wants.back().into.data() + wants.back().into.size() == block.data() &&
+          wants.back().address.plus(wants.back().into.size() / kBlockBytes) == *address;
       if (follows) {
         wants.back().into = {wants.back().into.data(), wants.back().into.size() + kBlockBytes};
       } else {
@@ -138,9 +140,8 @@ Task<Result<void>> ViewReader::read_blocks(Lbn lbn, MutableBytes into) {
     Plan planned = plan(lbn, into);
     Result<void> outcome = success();
     for (const Plan::Unknown& unknown : planned.unknown) {
-      const auto extents = co_await snapshot::map_range(pages_, planned.top, unknown.lbn,
-                                                        unknown.into.size() / kBlockBytes,
-                                                        kExtentsPerLookup);
+      const auto extents = co_await snapshot::map_range(
+          pages_, planned.top, unknown.lbn, unknown.into.size() / kBlockBytes, kExtentsPerLookup);
       if (!extents) {
         outcome = extents.error();
         break;
@@ -162,19 +163,21 @@ Task<Result<void>> ViewReader::read_blocks(Lbn lbn, MutableBytes into) {
     for (const BlockWant& want : planned.wants) addresses.push_back(want.address);
     addresses.push_back(planned.top);
     if (outcome) outcome = co_await blocks_.read(std::move(planned.wants));
-    const bool freed = !outcome && (outcome.error() == Errc::punched ||
-                                    outcome.error() == Errc::not_found);
+    const bool freed =
+        !outcome && (outcome.error() == Errc::punched || outcome.error() == Errc::not_found);
     if (!freed) co_return outcome;
     if (addresses == before || attempt >= kLookUpsAgain) {
-      VMS_LOG(error, "read", "block " << lbn.value << ": a mapped block is gone: "
-                                      << to_string(outcome.error()));
+      VMS_LOG(error,
+              "read",
+              "block " << lbn.value << ": a mapped block is gone: " << to_string(outcome.error()));
       co_return Errc::corrupt;
     }
     before = std::move(addresses);
   }
 }
 
-Task<Result<std::vector<Extent>>> ViewReader::map(Lbn lbn, std::uint64_t blocks,
+Task<Result<std::vector<Extent>>> ViewReader::map(Lbn lbn,
+                                                  std::uint64_t blocks,
                                                   std::size_t extents_max) {
   std::vector<Mapping::Piece> pieces;
   Address top;
@@ -191,8 +194,11 @@ Task<Result<std::vector<Extent>>> ViewReader::map(Lbn lbn, std::uint64_t blocks,
       std::uint64_t done = 0;
       while (done < piece.extent.blocks && extents.size() <= extents_max) {
         VMS_CO_TRY(const auto found,
-                   co_await snapshot::map_range(pages_, top, Lbn(piece.extent.lbn.value + done),
-                                                piece.extent.blocks - done, kExtentsPerLookup));
+                   co_await snapshot::map_range(pages_,
+                                                top,
+                                                Lbn(piece.extent.lbn.value + done),
+                                                piece.extent.blocks - done,
+                                                kExtentsPerLookup));
         for (const Extent& extent : found) {
           append_merged(extents, extent);
           done += extent.blocks;

@@ -22,7 +22,8 @@ namespace vmstore::disk {
 class SlotSource {
  public:
   virtual ~SlotSource() = default;
-  [[nodiscard]] virtual ByteSpan slot_bytes(std::uint64_t first_slot, std::uint64_t slots) const = 0;
+  [[nodiscard]] virtual ByteSpan slot_bytes(std::uint64_t first_slot,
+                                            std::uint64_t slots) const = 0;
 };
 
 /// THREADS: try_* from any thread, the rest on the scheduler's. Owns nothing.
@@ -38,7 +39,8 @@ class ViewReader {
   /// The address of a block that no layer maps, if its pages are at hand.
   [[nodiscard]] std::optional<Address> try_lookup(Address top, Lbn lbn);
   /// Extents of [lbn, lbn+blocks), merged; may end early after `extents_max`.
-  [[nodiscard]] Task<Result<std::vector<snapshot::Extent>>> map(Lbn lbn, std::uint64_t blocks,
+  [[nodiscard]] Task<Result<std::vector<snapshot::Extent>>> map(Lbn lbn,
+                                                                std::uint64_t blocks,
                                                                 std::size_t extents_max);
   [[nodiscard]] snapshot::PageSource& pages() noexcept { return pages_; }
 

@@ -6,8 +6,11 @@
 
 #include "base/fault.h"
 #include "base/log.h"
+#include "base/posix_files.h"
+#include "base/random.h"
 #include "storaged/config.h"
 #include "storaged/daemon.h"
+#include "storaged/rebuild_meta.h"
 
 namespace {
 
@@ -17,6 +20,12 @@ int exit_code(const vmstore::Result<void>& outcome) {
   if (outcome) return 0;
   std::cerr << "vmstored: " << to_string(outcome.error()) << "\n";
   return kExitFailed;
+}
+
+vmstore::Result<void> rebuild(const vmstore::storaged::Config& config) {
+  VMS_TRY(const auto files, vmstore::PosixFiles::open_folder(config.data_folder));
+  vmstore::Random random(vmstore::system_seed());
+  return vmstore::storaged::rebuild_catalogue(*files, config.data_folder, random);
 }
 
 /// The signals that end the service; blocked in every thread, taken by main alone.
@@ -34,9 +43,11 @@ int serve(vmstore::storaged::Config config) {
   vmstore::storaged::Daemon daemon(std::move(config));
   const auto started = daemon.start();
   if (!started) return exit_code(started);
-  std::cout << "listening on " << daemon.endpoint() << "\n";
-  if (!daemon.http().empty()) std::cout << "http on " << daemon.http() << "\n";
-  std::cout << "ready" << std::endl;
+  std::cout << "listening on " << daemon.endpoint() << "\n";  // tidy-allow: cout for supervisors
+  if (!daemon.http().empty()) {
+    std::cout << "http on " << daemon.http() << "\n";  // tidy-allow: cout for supervisors
+  }
+  std::cout << "ready\n" << std::flush;  // tidy-allow: cout for supervisors
   int signal = 0;
   sigwait(&signals, &signal);
   VMS_LOG(info, "node", "ending by signal " << signal);
@@ -55,8 +66,6 @@ int main(int argc, char** argv) {
   if (!parsed.config) return parsed.exit_code;
   vmstore::set_log_level(parsed.config->log_level);
   if (parsed.config->check_only) return 0;
-  if (parsed.config->rebuild_meta) {
-    return exit_code(vmstore::storaged::rebuild_catalogue(*parsed.config));
-  }
+  if (parsed.config->rebuild_meta) return exit_code(rebuild(*parsed.config));
   return serve(std::move(*parsed.config));
 }

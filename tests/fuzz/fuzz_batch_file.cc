@@ -11,8 +11,8 @@
 
 namespace {
 
-using namespace vmstore;        // NOLINT: a test program of one file
-using namespace vmstore::disk;  // NOLINT
+using namespace vmstore;  // tidy-allow: using-namespace a test program
+using namespace vmstore::disk;  // tidy-allow: using-namespace a test program
 namespace format = batch_format;
 
 constexpr BatchFileIdentity kIdentity{{1, 2}, {3, 4}, {5, 6}};

@@ -11,8 +11,8 @@
 
 namespace {
 
-using namespace vmstore;            // NOLINT: a test program of one file
-using namespace vmstore::snapshot;  // NOLINT
+using namespace vmstore;  // tidy-allow: using-namespace a test program
+using namespace vmstore::snapshot;  // tidy-allow: using-namespace a test program
 
 constexpr std::size_t kExtentsMax = 100;
 constexpr std::uint64_t kBlocks = 3 * kPageEntries;

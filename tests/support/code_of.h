@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The code of a Result for EXPECT_EQ: `ok` for a value. error() of a value is a default Error, whose
-// code is `unknown`: a test that expects `unknown` of error() holds for success, too.
+// The code of a Result for EXPECT_EQ: `ok` for a value. error() of a value is a default Error,
+// whose code is `unknown`: a test that expects `unknown` of error() holds for success, too.
 #pragma once
 
 #include "base/result.h"

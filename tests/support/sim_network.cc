@@ -191,6 +191,7 @@ class SimConnection final : public net::Connection {
   void close() noexcept override { link_->close(end_, false); }
   [[nodiscard]] net::PeerCredentials peer() const noexcept override {
     net::PeerCredentials credentials;
+    credentials.same_host = link_->network.same_host_;
     credentials.pid = link_->ends[1 - end_].pid;
     return credentials;
   }

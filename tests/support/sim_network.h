@@ -49,6 +49,8 @@ class SimNetwork {
   void hold(const VirtualScheduler& from, const VirtualScheduler& to);
   void release(const VirtualScheduler& from, const VirtualScheduler& to);
   void set_delay(const NetworkDelay& delay) noexcept { delay_ = delay; }
+  /// Whether connections look like unix sockets of root on one host, or like the network.
+  void set_same_host(bool same_host) noexcept { same_host_ = same_host; }
 
   [[nodiscard]] std::uint64_t frames_sent() const noexcept { return frames_sent_; }
 
@@ -73,6 +75,7 @@ class SimNetwork {
   std::map<std::string, class SimListener*> listeners_;
   std::vector<std::weak_ptr<Link>> links_;
   std::set<Pair> held_;
+  bool same_host_ = false;
   std::set<std::uint32_t> watched_;
   std::uint64_t frames_sent_ = 0;
 };

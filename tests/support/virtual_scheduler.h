@@ -138,23 +138,29 @@ Task<void> store_outcome(Task<T> task, std::optional<T>& outcome) {
   T value = co_await task;
   outcome.emplace(std::move(value));
 }
-inline Task<void> store_end(Task<void> task, bool& ended) {
+inline Task<bool> store_end(Task<void> task) {
   co_await task;
-  ended = true;
+  co_return true;
 }
 }  // namespace detail
 
-/// Runs the world until `task`, a root task of `process`, ends. Empty when it did not within
-/// `at_most` of virtual time or the process was frozen; the task is then left as it is and the
-/// process must be killed before the outcome of this call is gone.
+/// A root task of `process` whose outcome the test waits for. It starts with the next event of the
+/// process. REQUIRES: lives until the task ended or the process was killed.
 template <class T>
 class [[nodiscard]] Running {
  public:
-  Running(VirtualScheduler& process, Task<T> task) : process_(process) {
-    process_.spawn(detail::store_outcome(std::move(task), outcome_));
+  Running(VirtualScheduler& process, Task<T> task) : process_(process), task_(std::move(task)) {
+    process_.post([this] {
+      process_.spawn(detail::store_outcome(std::move(*task_), outcome_));
+      task_.reset();
+    });
   }
+  Running(const Running&) = delete;
+  Running& operator=(const Running&) = delete;
   [[nodiscard]] bool ended() const noexcept { return outcome_.has_value(); }
   [[nodiscard]] T& outcome() { return *outcome_; }
+  /// Runs the world. False when it did not end within `at_most` of virtual time, or never will
+  /// because the process is frozen.
   bool wait(Duration at_most) {
     return process_.world().run_until([this] { return ended() || process_.is_frozen(); },
                                       at_most) &&
@@ -163,6 +169,7 @@ class [[nodiscard]] Running {
 
  private:
   VirtualScheduler& process_;
+  std::optional<Task<T>> task_;
   std::optional<T> outcome_;
 };
 
@@ -178,10 +185,7 @@ T run(VirtualScheduler& process, Task<T> task, Duration at_most = std::chrono::h
 inline void run(VirtualScheduler& process,
                 Task<void> task,
                 Duration at_most = std::chrono::hours(1)) {
-  bool ended = false;
-  process.spawn(detail::store_end(std::move(task), ended));
-  process.world().run_until([&ended] { return ended; }, at_most);
-  VMS_ASSERT(ended);
+  static_cast<void>(run(process, detail::store_end(std::move(task)), at_most));
 }
 
 }  // namespace vmstore::sim

@@ -76,6 +76,17 @@ TEST_F(ServedDiskTest, SecondDiskIsRefusedWhileOneIsInUse) {
   EXPECT_EQ(store_->closed, 1);
 }
 
+TEST_F(ServedDiskTest, NewSizeIsSeenByTheNextClient) {
+  ASSERT_TRUE(connect("web"));
+  ASSERT_TRUE(test::FakeStore::client(store_)->resize("web", 2 << 20, false, false));
+  ASSERT_TRUE(connect("web"));
+  EXPECT_EQ(served_->disk().info().size_bytes, std::uint64_t{1 << 20});  // not under a client
+  served_->disconnect();
+  served_->disconnect();
+  ASSERT_TRUE(connect("web"));
+  EXPECT_EQ(served_->disk().info().size_bytes, std::uint64_t{2 << 20});
+}
+
 TEST_F(ServedDiskTest, DiskThatIsNotThereCanBeAskedForAgain) {
   EXPECT_EQ(connect("new").error(), Errc::not_found);
   store_->add("new", 1 << 20);

@@ -13,7 +13,7 @@
 namespace vmstore::net {
 namespace {
 
-using namespace test;  // NOLINT: the tests' own helpers
+using namespace test;  // tidy-allow: using-namespace a test program
 
 wire::Frame sealed(wire::Frame frame) {
   EXPECT_TRUE(wire::seal_frame(frame));

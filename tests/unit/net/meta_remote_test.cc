@@ -11,7 +11,7 @@
 namespace vmstore::net {
 namespace {
 
-using namespace test;  // NOLINT: the tests' own helpers
+using namespace test;  // tidy-allow: using-namespace a test program
 
 class MetaRemoteTest : public testing::Test {
  protected:

@@ -16,7 +16,7 @@
 namespace vmstore::net {
 namespace {
 
-using namespace test;  // NOLINT: the tests' own helpers
+using namespace test;  // tidy-allow: using-namespace a test program
 using wire::Opcode;
 
 KeyId key_of(std::uint64_t number) {

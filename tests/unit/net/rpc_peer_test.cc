@@ -13,7 +13,7 @@
 namespace vmstore::net {
 namespace {
 
-using namespace test;  // NOLINT: the tests' own helpers
+using namespace test;  // tidy-allow: using-namespace a test program
 using wire::Opcode;
 
 wire::Frame sealed(wire::FrameType type, Opcode opcode, std::uint64_t id, std::string control) {

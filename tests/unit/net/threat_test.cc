@@ -16,7 +16,7 @@
 namespace vmstore::net {
 namespace {
 
-using namespace test;  // NOLINT: the tests' own helpers
+using namespace test;  // tidy-allow: using-namespace a test program
 
 constexpr std::size_t kMiB = 1 << 20;
 constexpr std::uint32_t kHugeLength = 0xffffffff;

@@ -142,9 +142,10 @@ class Ordeal {
       co_await punch(actor);
     } else if (choice < 19) {
       const std::uint64_t log_bytes = 4096;
-      ignore(co_await machine_.store().reserve(
-                 actor.model.key(), actor.model.token(), BlockIndex{64}, log_bytes),
-             "only that nothing else breaks");
+      const BlockIndex data_blocks{64};
+      const auto reserved = co_await machine_.store().reserve(
+          actor.model.key(), actor.model.token(), data_blocks, log_bytes);
+      ignore(reserved, "only that nothing else breaks");
     } else {
       co_await seal(actor);
     }

@@ -40,8 +40,7 @@ Machine::Machine(std::uint64_t seed)
       network(world),
       files(sim::MemoryFiles::kUnlimited, seed),
       catalogue(std::make_shared<meta::MemCatalogue>()),
-      tools_(std::make_unique<sim::VirtualScheduler>(world, "tools")),
-      tools_meta_(std::make_unique<meta::MemStore>(*tools_, catalogue)) {
+      tools_(std::make_unique<sim::VirtualScheduler>(world, "tools")) {
   options.journal_bytes = kJournalBytes;
   options.own_uid = kNodeUid;
   options.data_folder = "/data";
@@ -55,9 +54,11 @@ Machine::~Machine() {
 
 Result<void> Machine::start() {
   process_ = std::make_unique<sim::VirtualScheduler>(world, "node");
+  process_->on_freeze([this] { files.freeze(); });
   pool_ = std::make_unique<sim::SimWorkerPool>(world);
   random_ = std::make_unique<Random>(world.random().u64());
   meta_ = std::make_unique<meta::MemStore>(*process_, catalogue);
+  for (const meta::MemFault fault : std::exchange(node_meta_faults, {})) meta_->plan(fault);
   auto folder = DataFolder::open(files, DataFolder::Missing::create, *random_);
   if (!folder) {
     end_process();
@@ -66,7 +67,14 @@ Result<void> Machine::start() {
   folder_ = std::move(*folder);
   const NodeParts parts{*process_, *pool_, files, *folder_, *meta_, *random_};
   node_ = std::make_unique<Node>(parts, options);
-  const auto started = sim::run(*process_, node_->start());
+  std::optional<sim::CrashPoints> crash;
+  if (!dies_at.empty()) {
+    crash.emplace(world);
+    crash->arm(*process_, std::exchange(dies_at, {}), 1);
+  }
+  sim::Running<Result<void>> starting(*process_, node_->start());
+  const bool ended = starting.wait(std::chrono::hours(1));
+  const Result<void> started = ended ? starting.outcome() : Errc::closing;
   if (!started) {
     end_process();
     return started;
@@ -97,7 +105,6 @@ void Machine::stop() {
 
 void Machine::kill() {
   process_->freeze();
-  files.freeze();
   end_process();
 }
 
@@ -113,21 +120,24 @@ void Machine::end_process() {
 }
 
 void Machine::put_meta(const std::string& key, const std::string& value) {
+  meta::MemStore store(*tools_, catalogue);
   meta::Txn txn;
   txn.then_ops.push_back(meta::Op{key, value});
-  const auto done = sim::run(*tools_, tools_meta_->txn(std::move(txn)));
+  const auto done = sim::run(*tools_, store.txn(std::move(txn)));
   ASSERT_TRUE(done);
 }
 
 void Machine::remove_meta(const std::string& key) {
+  meta::MemStore store(*tools_, catalogue);
   meta::Txn txn;
   txn.then_ops.push_back(meta::Op{key, std::nullopt});
-  const auto done = sim::run(*tools_, tools_meta_->txn(std::move(txn)));
+  const auto done = sim::run(*tools_, store.txn(std::move(txn)));
   ASSERT_TRUE(done);
 }
 
 std::optional<std::string> Machine::get_meta(const std::string& key) {
-  const auto found = sim::run(*tools_, tools_meta_->get(key));
+  meta::MemStore store(*tools_, catalogue);
+  const auto found = sim::run(*tools_, store.get(key));
   if (!found || !found->entry) return std::nullopt;
   return found->entry->value;
 }

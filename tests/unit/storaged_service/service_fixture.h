@@ -15,6 +15,7 @@
 #include "net/rpc_peer.h"
 #include "storaged/identity.h"
 #include "storaged/node.h"
+#include "tests/support/crash_points.h"
 #include "tests/support/memory_files.h"
 #include "tests/support/sim_network.h"
 #include "tests/support/sim_worker_pool.h"
@@ -65,13 +66,14 @@ class Machine {
   sim::MemoryFiles files;
   std::shared_ptr<meta::MemCatalogue> catalogue;
   NodeOptions options;
-  Who next_client;  // of connections accepted from now on
+  Who next_client;                               // of connections accepted from now on
+  std::vector<meta::MemFault> node_meta_faults;  // what the next start meets
+  std::string dies_at;                           // the fault point at which the next start ends
 
  private:
   [[nodiscard]] Task<void> accept();
   void end_process();
   std::unique_ptr<sim::VirtualScheduler> tools_;  // a process that edits the catalogue
-  std::unique_ptr<meta::MemStore> tools_meta_;
   std::unique_ptr<sim::VirtualScheduler> process_;
   std::unique_ptr<sim::SimWorkerPool> pool_;
   std::unique_ptr<Random> random_;

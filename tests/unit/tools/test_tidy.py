@@ -191,7 +191,8 @@ class Words(unittest.TestCase):
 class Together(unittest.TestCase):
     def test_source_named_in_no_cmakelists_is_refused(self):
         texts = {"ring/a.cc": SPDX, "ring/b.cc": SPDX, "ring/b.h": code("#pragma once\n"),
-                 "ring/CMakeLists.txt": "# " + SPDX[3:] + "add_vmstore_library(ring SOURCES a.cc)\n"}
+                 "ring/CMakeLists.txt": "# " + SPDX[3:] +
+                 "add_vmstore_library(ring SOURCES a.cc)\n"}
         self.assertEqual([c[0] for c in complaints(texts)], ["ring/b.cc", "ring/b.h"])
 
     def test_big_file_is_refused(self):
@@ -264,7 +265,8 @@ class Await(unittest.TestCase):
         self.assertEqual(gcc12_await.check_text(text), [(3, gcc12_await.BRACES)])
 
     def test_tidy_runs_the_lint(self):
-        self.assertEqual(rules("disk/a.cc", code("Task<void> f() { co_await g({a}); }\n")), ["await"])
+        found = rules("disk/a.cc", code("Task<void> f() { co_await g({a}); }\n"))
+        self.assertEqual(found, ["await"])
 
 
 if __name__ == "__main__":
