@@ -25,8 +25,9 @@ void ServedDisk::leave() noexcept {
 
 Result<void> ServedDisk::connect(const disk::DiskOpenOptions& options) {
   const std::scoped_lock lock(mutex_);
-  if (disk_ != nullptr && reference_ != options.reference) {
-    if (connections_ != 0) return Errc::exists;
+  const bool is_other = disk_ != nullptr && reference_ != options.reference;
+  if (is_other && connections_ != 0) return Errc::exists;
+  if (is_other || (connections_ == 0 && has_other_size())) {
     VMS_CHECK(disk_->close());
     disk_.reset();
   }
@@ -36,6 +37,12 @@ Result<void> ServedDisk::connect(const disk::DiskOpenOptions& options) {
   }
   if (connections_++ == 0) disk_->set_connected(true);
   return success();
+}
+
+bool ServedDisk::has_other_size() {
+  if (disk_ == nullptr || disk_->info().read_only) return false;
+  const auto now = client_->details(reference_);
+  return now && now->size_bytes != disk_->info().size_bytes;
 }
 
 void ServedDisk::disconnect() noexcept {

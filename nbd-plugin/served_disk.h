@@ -40,8 +40,8 @@ class ServedDisk {
     ServedDisk& served_;
   };
 
-  /// A connection opens. The first one opens the disk. Another disk than before takes its place
-  /// when no connection is left, else `exists`.
+  /// A connection opens. The first one opens the disk. When no connection is left, a disk that was
+  /// resized is opened again, and another disk may take its place; else that is `exists`.
   [[nodiscard]] Result<void> connect(const disk::DiskOpenOptions& options);
   /// A connection that connect() let in has closed.
   void disconnect() noexcept;
@@ -58,6 +58,8 @@ class ServedDisk {
 
  private:
   void leave() noexcept;
+  /// The disk was resized since it was opened. No answer: keep what there is.
+  [[nodiscard]] bool has_other_size();
 
   const std::unique_ptr<disk::Client> client_;
   mutable std::mutex mutex_;  // of connect and disconnect
