@@ -205,15 +205,13 @@ void BlockStore::State::complete(Op& op) {
       state.last_record = fields.last_record;
       key.accepted = fields.place;
       break;
-    case EntryKind::punch:
-      key.data_dirty = true;
-      break;
     case EntryKind::remove:
       key.removed = true;
       [[fallthrough]];
     case EntryKind::create:
       key.folder_dirty = true;
       break;
+    case EntryKind::punch:
     case EntryKind::fence:
       break;
   }

@@ -213,6 +213,7 @@ Task<Result<KeyLength>> BlockStore::State::seal_at(std::shared_ptr<Key> key,
   auto trim = [&opened, &length] { return trim_files(*opened, length); };
   const auto trimmed = co_await run_on(pool, scheduler, trim);
   key->allocated = Key::Allocated();
+  key->data_dirty = true;
   if (!trimmed) {
     VMS_LOG(warning,
             "storaged",

@@ -98,6 +98,7 @@ Task<Result<std::uint64_t>> BlockStore::State::punch_runs(std::shared_ptr<Key> k
     VMS_CO_CHECK(co_await commit(op));
     auto work = [&opened, part] { return punch_files(*opened, part); };
     const auto done = co_await run_on(pool, scheduler, work);
+    key->data_dirty = true;  // only now: a destage may have passed by meanwhile
     finish_effects(*key);
     if (!done) {
       fail_key(*key, "cannot be punched", done.error());

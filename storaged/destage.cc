@@ -140,6 +140,7 @@ Task<Result<void>> BlockStore::State::destage(bool clean) {
   for (const auto& key : round) {
     if (key->pending_effects == 0) key->names_unsynced = false;
   }
+  VMS_ASSERT(!clean || journal->space().empty());
   const RingHead head = journal->next_head(number, clean);
   auto move_tail = [this, &head]() -> Result<void> {
     VMS_FAULT("destage.before_tail");

@@ -98,7 +98,7 @@ Result<RawEntry> read_directory_entry(ByteReader& reader) {
                      kind <= static_cast<std::uint8_t>(EntryKind::remove);
   if (!reader.ok() || !known || !zeros || reserved != 0 || !key || !key->is_usable() ||
       raw.blocks_bytes % kBlockBytes != 0) {
-    return Errc::corrupt;
+    return Errc::unsupported;
   }
   f.kind = static_cast<EntryKind>(kind);
   f.key = *key;
@@ -181,7 +181,7 @@ Result<GroupFixed> read_fixed(ByteSpan unit) {
                          fixed.entries <= kGroupEntriesMax && fixed.previous <= kGroupEntriesMax &&
                          reserved == 0 && reserved_too == 0 &&
                          kGroupFixedBytes + fixed.directory_bytes() <= units * kUnitBodyBytes;
-  if (!plausible) return Errc::corrupt;
+  if (!plausible) return Errc::unsupported;
   fixed.peek.bytes = units * kJournalUnitBytes;
   return fixed;
 }
@@ -333,13 +333,13 @@ Result<DecodedGroup> decode_group(ByteSpan bytes) {
     entry.fields = raw.fields;
     entry.body = bodies.get_bytes(raw.body_bytes);
     entry.blocks = bodies.get_bytes(raw.blocks_bytes);
-    if (!bodies.ok()) return Errc::corrupt;
+    if (!bodies.ok()) return Errc::unsupported;
     entry.body_ok = xxh3(entry.body) == raw.body_sum && check_body(entry);
     group.entries.push_back(std::move(entry));
   }
   for (std::uint32_t i = 0; i < fixed.previous; ++i) {
     const auto key = KeyId::make(reader.get<std::uint64_t>());
-    if (!key) return Errc::corrupt;
+    if (!key) return Errc::unsupported;
     group.previous_keys.push_back(*key);
   }
   return group;

@@ -98,7 +98,8 @@ struct GroupPeek {
   std::uint64_t number = 0;
   std::uint64_t bytes = 0;
 };
-/// Reads the start of a group from its first unit. `not_found`: no group starts here. `corrupt`.
+/// Reads the start of a group from its first unit. `not_found`: no group starts here. `corrupt`:
+/// damaged. `unsupported`: whole, but nothing that this version writes.
 [[nodiscard]] Result<GroupPeek> peek_group(ByteSpan unit);
 
 struct DecodedEntry {
@@ -117,9 +118,8 @@ struct DecodedGroup {
   std::vector<std::byte> content;
   [[nodiscard]] bool complete() const noexcept;
 };
-/// Decodes the group at the start of `bytes`. `not_found`: none starts here. `corrupt`: its header
-/// or directory does not match. A body that does not match is only marked, so that one bad sector
-/// costs one entry.
+/// Decodes the group at the start of `bytes`. Errors as peek_group(), of its directory too. A body
+/// that does not match is only marked, so that one bad sector costs one entry.
 [[nodiscard]] Result<DecodedGroup> decode_group(ByteSpan bytes);
 
 /// The body of a punch entry.

@@ -57,6 +57,7 @@ Result<GroupPlace> JournalScan::search_above(std::uint64_t number) {
   for (std::uint64_t offset = kRingStart; offset < head_.file_bytes; offset += kJournalUnitBytes) {
     VMS_TRY(const ByteSpan unit, view(offset, kJournalUnitBytes));
     const auto peek = peek_group(unit);
+    if (!peek && !is_absent(peek.error())) return peek.error();
     if (!peek || peek->number <= number) continue;
     if (!lowest || peek->number < lowest->number) {
       lowest = GroupPlace{offset, peek->number, peek->bytes};

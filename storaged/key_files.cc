@@ -18,6 +18,11 @@ constexpr std::uint32_t kFlagDamaged = 4;
 constexpr std::size_t kZeroChunk = 64 * limits::kKiB;
 constexpr std::size_t kSumsPerChunk = 512;
 
+/// Whole, and not for this version: never taken for damage.
+bool is_refused(const Error& error) {
+  return error == Errc::newer_format || error == Errc::unsupported;
+}
+
 template <class Id>
 Id get_id(ByteReader& reader) {
   const auto high = reader.get<std::uint64_t>();
@@ -106,10 +111,11 @@ Result<LogHead> decode_log_head(ByteSpan slot, KeyId key) {
   const ByteSpan rest = reader.rest().first(reader.remaining() - sizeof(std::uint64_t));
   const bool plausible = version == kKeyFormatVersion && number == key && head.generation > 0 &&
                          head.copies > 0 && reserved == 0 &&
-                         (flags & ~(kFlagSealed | kFlagShared | kFlagDamaged)) == 0 &&
                          head.length.blocks <= BlockIndex{BlockIndex::kEnd} &&
                          head.last_record <= head.length.log_bytes && is_all_zero(rest);
   if (!plausible) return Errc::corrupt;
+  if ((flags & ~(kFlagSealed | kFlagShared | kFlagDamaged)) != 0) return Errc::unsupported;
+  if (!is_all_zero(head.domain)) return Errc::unsupported;
   head.key = key;
   return head;
 }
@@ -119,7 +125,7 @@ Result<ChosenHead> choose_log_head(ByteSpan head_block, KeyId key) {
   const auto even = decode_log_head(head_block.first(kHeadSlotBytes), key);
   const auto odd = decode_log_head(head_block.subspan(kHeadSlotStride, kHeadSlotBytes), key);
   for (const auto* slot : {&even, &odd}) {
-    if (!*slot && slot->error() == Errc::newer_format) return Errc::newer_format;
+    if (!*slot && is_refused(slot->error())) return slot->error();
   }
   if (!even && !odd) {
     const bool blank = even.error() == Errc::not_found && odd.error() == Errc::not_found;

@@ -49,7 +49,7 @@ struct LogHead {
 
 [[nodiscard]] std::array<std::byte, kHeadSlotBytes> encode_log_head(const LogHead& head);
 /// `not_found`: all zeros, never written. `corrupt`: damaged, or the head of another key.
-/// `newer_format`: a higher version.
+/// `newer_format`: a higher version. `unsupported`: reserved for later.
 [[nodiscard]] Result<LogHead> decode_log_head(ByteSpan slot, KeyId key);
 
 struct ChosenHead {
@@ -59,7 +59,7 @@ struct ChosenHead {
   bool other_slot_bad = false;
 };
 /// Chooses between the slots of a log's first 4 KiB. Errors as decode_log_head(); `newer_format`
-/// in either slot counts.
+/// and `unsupported` in either slot count.
 [[nodiscard]] Result<ChosenHead> choose_log_head(ByteSpan head_block, KeyId key);
 
 enum class KeyFileKind : std::uint8_t { data, log, sums };

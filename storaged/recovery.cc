@@ -37,8 +37,10 @@ Result<RecoveredKey> read_head(Files& files, KeyId id, const Names& names) {
   const auto size = (*log)->size();
   if (!got || !size) return key;
   const auto chosen = choose_log_head(bytes, id);
-  if (!chosen && chosen.error() == Errc::newer_format) return Errc::newer_format;
-  if (!chosen) return key;
+  const bool damaged =
+      !chosen && (chosen.error() == Errc::corrupt || chosen.error() == Errc::not_found);
+  if (damaged) return key;
+  if (!chosen) return chosen.error();
   key.head = chosen->head;
   key.head_known = true;
   key.other_slot_bad = chosen->other_slot_bad;
@@ -104,17 +106,19 @@ Result<void> Recovery::contain(RecoveredKey& key, const Error& error) {
   return success();
 }
 
-Result<KeyFiles*> Recovery::files_of(RecoveredKey& key) {
+Result<KeyFiles*> Recovery::files_of(RecoveredKey& key, bool create) {
   if (key.files) return key.files.get();
   if (open_.size() >= kOpenKeysMax) {
+    // Synced before it is closed: an error of its write-back is told to an open file only.
     RecoveredKey& oldest = keys_.at(open_.front());
     open_.pop_front();
     const auto synced = sync(oldest);
     oldest.files.reset();
     if (!synced) VMS_CHECK(contain(oldest, synced.error()));
   }
-  VMS_TRY(key.files, KeyFiles::open(files_, key.head.key));
-  open_.push_back(key.head.key);
+  const KeyId id = key.head.key;
+  VMS_TRY(key.files, create ? KeyFiles::create(files_, id) : KeyFiles::open(files_, id));
+  open_.push_back(id);
   return key.files.get();
 }
 
@@ -135,11 +139,8 @@ Result<void> Recovery::apply_create(RecoveredKey& key, const DecodedEntry& entry
     damage(key, "its head names another disk than the journal");
     return success();
   }
-  if (!key.files) {
-    VMS_TRY(key.files, KeyFiles::create(files_, key.head.key));
-    open_.push_back(key.head.key);
-  }
-  VMS_CHECK(key.files->write_log(0, body.header_record));
+  VMS_TRY(KeyFiles* const files, files_of(key, true));
+  VMS_CHECK(files->write_log(0, body.header_record));
   key.cursor = entry.fields.place;
   if (key.head_known) return success();
   key.head_known = true;
@@ -152,7 +153,7 @@ Result<void> Recovery::apply_create(RecoveredKey& key, const DecodedEntry& entry
   key.head.copies = body.copies;
   key.head.length = entry.fields.place;
   key.head.committed = entry.fields.committed;
-  return key.files->write_head(key.head);
+  return files->write_head(key.head);
 }
 
 Result<void> Recovery::write_append(RecoveredKey& key, const DecodedEntry& entry) {
