@@ -128,6 +128,27 @@ struct BatchFileContent {
 [[nodiscard]] Result<BatchFileContent> scan_batch_file(ByteSpan memory,
                                                        const BatchFileIdentity& expected);
 
+/// What the disk's record says about the last session that appended.
+struct RecordedWriter {
+  Epoch epoch;
+  bool is_clean = false;               // it released the disk: nothing of it is left
+  bool has_file_of_this_boot = false;  // it ran on this host since the last boot, with a batch file
+};
+
+enum class LeftOver : std::uint8_t {
+  nothing,  // every acknowledged write of this host is in the log
+  append,   // missing_after() is to be appended before anything is answered
+  lost,     // acknowledged writes cannot be found, or cannot be put above what others wrote since:
+            // their guest gets an error, never older bytes
+};
+
+/// What a session that recovered the log up to `recovered` must do with the file it found here;
+/// `content` is null when there is none. Sequences of the file say something about the log only if
+/// the log's last writer is one that the file names (R1).
+[[nodiscard]] LeftOver judge_left_over(const BatchFileContent* content,
+                                       const RecordedWriter& writer,
+                                       Sequence recovered);
+
 /// The owner's side. THREADS: all calls under one lock of the owner, except that slots got from
 /// allocate() may be filled, and published ones read, without it. OWNS: the lists of free slots;
 /// not the memory (a mapping, or a heap buffer in tests and the simulator), which outlives it.

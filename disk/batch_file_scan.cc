@@ -124,6 +124,20 @@ std::vector<RecoveredBatch> BatchFileContent::missing_after(Sequence recovered) 
   return missing;
 }
 
+LeftOver judge_left_over(const BatchFileContent* content,
+                         const RecordedWriter& writer,
+                         Sequence recovered) {
+  const bool is_expected = !writer.is_clean && writer.has_file_of_this_boot;
+  if (content == nullptr || content->condition != BatchFileCondition::live) {
+    return is_expected ? LeftOver::lost : LeftOver::nothing;
+  }
+  if (!content->state.names(writer.epoch)) {
+    // Another session wrote since, or the file that counts is not this one.
+    return is_expected || !content->batches.empty() ? LeftOver::lost : LeftOver::nothing;
+  }
+  return content->missing_after(recovered).empty() ? LeftOver::nothing : LeftOver::append;
+}
+
 Result<BatchFileContent> scan_batch_file(ByteSpan memory, const BatchFileIdentity& expected) {
   if (memory.size() < kBatchHeaderBytes) return Errc::corrupt;
   BatchFileContent content;

@@ -349,6 +349,69 @@ TEST(BatchFile, CreatingOverAnythingElseIsBlankUntilItIsDone) {
   EXPECT_TRUE(scan(heap).state.names(Epoch(2)));
 }
 
+// ---- what the next session must do ----
+
+/// A file of epoch 5 with a closed batch of sequence 11.
+BatchFileContent file_with_batch() {
+  HeapFile heap;
+  BatchFile file = make_file(heap.memory(), Epoch(5));
+  write_block(file, 0, 1);
+  static_cast<void>(file.close_batch(Sequence(11), false));
+  return scan(heap);
+}
+
+TEST(LeftOver, WhatTheLogDoesNotHaveIsAppended) {
+  const BatchFileContent content = file_with_batch();
+  const RecordedWriter writer{Epoch(5), false, true};
+  EXPECT_EQ(judge_left_over(&content, writer, Sequence(10)), LeftOver::append);
+  EXPECT_EQ(judge_left_over(&content, writer, Sequence(11)), LeftOver::nothing);
+}
+
+// The other session's records have sequences that the file's batches have too: they prove nothing.
+TEST(LeftOver, C1_another_host_wrote_since) {
+  const BatchFileContent content = file_with_batch();
+  for (const bool is_clean : {false, true}) {
+    const RecordedWriter other{Epoch(6), is_clean, false};
+    EXPECT_EQ(judge_left_over(&content, other, Sequence(10)), LeftOver::lost);
+    EXPECT_EQ(judge_left_over(&content, other, Sequence(100)), LeftOver::lost);
+  }
+}
+
+TEST(LeftOver, C1_batch_file_removed) {
+  const RecordedWriter dead{Epoch(5), false, true};
+  EXPECT_EQ(judge_left_over(nullptr, dead, Sequence(10)), LeftOver::lost);
+  BatchFileContent content;
+  EXPECT_EQ(judge_left_over(&content, dead, Sequence(10)), LeftOver::lost);
+  content.condition = BatchFileCondition::other_boot;
+  EXPECT_EQ(judge_left_over(&content, dead, Sequence(10)), LeftOver::lost);
+  content.condition = BatchFileCondition::live;  // an empty file, but of another session
+  content.state.epochs[0] = Epoch(3);
+  EXPECT_EQ(judge_left_over(&content, dead, Sequence(10)), LeftOver::lost);
+}
+
+TEST(LeftOver, AWriterWithoutAFileHereLeavesNothing) {
+  const RecordedWriter released{Epoch(5), true, true};
+  EXPECT_EQ(judge_left_over(nullptr, released, Sequence(10)), LeftOver::nothing);
+  const RecordedWriter elsewhere{Epoch(5), false, false};
+  EXPECT_EQ(judge_left_over(nullptr, elsewhere, Sequence(10)), LeftOver::nothing);
+  const BatchFileContent blank;
+  EXPECT_EQ(judge_left_over(&blank, elsewhere, Sequence(10)), LeftOver::nothing);
+}
+
+// The file names the next epoch before the record does: a death in between leaves either.
+TEST(LeftOver, R1_a_death_around_the_cas_of_the_writer_is_not_a_loss) {
+  HeapFile heap;
+  {
+    BatchFile file = make_file(heap.memory(), Epoch(5));
+    file.name_epoch(Epoch(5), Epoch(7));
+  }
+  const BatchFileContent content = scan(heap);
+  for (const Epoch epoch : {Epoch(5), Epoch(7)}) {
+    const RecordedWriter writer{epoch, false, true};
+    EXPECT_EQ(judge_left_over(&content, writer, Sequence(10)), LeftOver::nothing);
+  }
+}
+
 // ---- who it belongs to ----
 
 TEST(BatchFile, AFileOfAnotherDiskOrStoreIsForeign) {
