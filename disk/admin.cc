@@ -173,7 +173,8 @@ Task<Result<SnapshotTiming>> Admin::snapshot_of(VersionedDisk disk,
       remote.stall = std::chrono::nanoseconds(answer->reply->stall_ns());
       co_return remote;
     }
-    if (answer.error() != Errc::not_found) co_return answer.error();
+    const bool silent = answer.error() == Errc::not_found || answer.error() == Errc::unavailable;
+    if (!silent) co_return answer.error();
     // The holder went away, or its node has just started and waits for it to come back. A silent
     // holder's disk is not cut by anybody without its token [H8].
     if (session_.scheduler().now() >= deadline) co_return Errc::unavailable;

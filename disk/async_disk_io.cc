@@ -48,6 +48,7 @@ Task<Result<void>> AsyncDisk::read(std::uint64_t offset, MutableBytes into) {
       const auto remote = co_await read_through_holder(offset, into);
       if (remote) co_return success();
       const bool gone = remote.error() == Errc::not_found || remote.error() == Errc::closing ||
+                        remote.error() == Errc::unavailable ||
                         remote.error() == Errc::disconnected || remote.error() == Errc::timed_out;
       if (!gone) co_return remote.error();
       if (stopping_.is_set()) co_return Errc::closing;
@@ -114,8 +115,8 @@ Task<Result<void>> AsyncDisk::ask_for_hand_over() {
     request.mutable_hand_over()->set_force(false);
     const auto answer = co_await session_.node().call_holder(request, deadline);
     if (answer || answer.error() == Errc::not_found) co_return success();
-    if (answer.error() != Errc::busy && answer.error() != Errc::disconnected &&
-        answer.error() != Errc::timed_out) {
+    if (answer.error() != Errc::busy && answer.error() != Errc::unavailable &&
+        answer.error() != Errc::disconnected && answer.error() != Errc::timed_out) {
       co_return answer.error();
     }
     if (session_.scheduler().now() >= deadline) co_return Errc::busy;

@@ -19,7 +19,8 @@ constexpr Duration kAnnounceDelay = std::chrono::seconds(1);
 constexpr std::uint64_t kLogBytesPerBlock = 256;  // header, run and sum of a 4 KiB record, rounded
 
 bool connection_lost(const Error& error) noexcept {
-  return error == Errc::disconnected || error == Errc::timed_out || error == Errc::closing;
+  return error == Errc::disconnected || error == Errc::timed_out || error == Errc::closing ||
+         error == Errc::unavailable;
 }
 
 }  // namespace
