@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/posix_files.h"
 #include "base/thread_pool.h"
+#include "meta/logged_store.h"
 #include "meta/rocks_store.h"
 #include "net/asio_transport.h"
 #include "net/block_on.h"
@@ -96,13 +97,15 @@ struct Daemon::State {
   std::unique_ptr<net::IoThread> io;
   std::unique_ptr<ThreadPool> pool;
   std::unique_ptr<ThreadPool> journal_pool;
-  std::unique_ptr<meta::RocksStore> meta;
+  std::unique_ptr<meta::RocksStore> rocks;
+  std::unique_ptr<meta::LoggedStore> meta;
   std::unique_ptr<Node> node;
   std::unique_ptr<net::AsioListener> listener;
   std::unique_ptr<HttpServer> http;
   bool stopping = false;
   bool stopped = false;
 
+  [[nodiscard]] Result<void> open_rocks();
   [[nodiscard]] Result<void> open_catalogue();
   [[nodiscard]] Result<void> start_node();
   [[nodiscard]] Result<void> listen();
@@ -111,27 +114,47 @@ struct Daemon::State {
   [[nodiscard]] Task<void> close_listener();
 };
 
-Result<void> Daemon::State::open_catalogue() {
+/// RocksDB's folder, made when the store is new. One that is missing otherwise was lost: a new one
+/// would be an empty catalogue over a full store.
+Result<void> Daemon::State::open_rocks() {
   const std::string path = config.data_folder + "/" + std::string(kMetaFolder);
-  auto opened = net::block_on(*io, meta::RocksStore::open(*io, *pool, path, meta::RocksOptions()));
+  const meta::RocksOptions options;
+  auto opened = net::block_on(*io, meta::RocksStore::open(*io, *pool, path, options));
   const bool absent =
       !opened && (opened.error() == Errc::not_found || opened.error() == Errc::unknown);
   if (absent && folder->is_new()) {
     VMS_CHECK(files->make_folder(kMetaFolder));
     VMS_CHECK(files->sync_folder(""));
-    opened = net::block_on(*io, meta::RocksStore::create(*io, *pool, path, meta::RocksOptions()));
+    opened = net::block_on(*io, meta::RocksStore::create(*io, *pool, path, options));
   }
   if (!opened) {
     VMS_LOG(error, "node", "catalogue " << path << ": " << to_string(opened.error()));
-    if (absent) {
+    if (!folder->is_new()) {
       VMS_LOG(error,
               "node",
-              "the store is not new, so its catalogue was lost; `vmstored --rebuild-meta` makes "
-              "it anew from the folder's own log, nothing was changed");
+              "`vmstored --rebuild-meta` makes the catalogue anew from the folder's own log; "
+              "nothing was changed");
     }
     return opened.error();
   }
-  meta = std::move(*opened);
+  rocks = std::move(*opened);
+  return success();
+}
+
+Result<void> Daemon::State::open_catalogue() {
+  VMS_CHECK(open_rocks());
+  meta::LoggedStore::Parts parts{
+      *io, *pool, *files, std::string(kCatalogueFile), *rocks, rocks.get()};
+  const auto start = folder->is_new() ? meta::LogStart::make_missing : meta::LogStart::need;
+  auto logged = net::block_on(*io, meta::LoggedStore::open(std::move(parts), start));
+  if (!logged) {
+    VMS_LOG(error,
+            "node",
+            "the catalogue and its log do not agree (" << to_string(logged.error())
+                                                       << "); nothing is served");
+    return logged.error();
+  }
+  meta = std::move(*logged);
   return success();
 }
 
@@ -235,7 +258,8 @@ void Daemon::stop() {
   if (s.io) {
     net::block_on(*s.io, s.close_listener());
     if (s.node) net::block_on(*s.io, s.node->stop());
-    if (s.meta) ignore(net::block_on(*s.io, s.meta->close()), "logged where it failed");
+    if (s.meta) net::block_on(*s.io, s.meta->close());
+    if (s.rocks) ignore(net::block_on(*s.io, s.rocks->close()), "logged where it failed");
   }
   s.journal_pool.reset();
   s.pool.reset();
@@ -243,6 +267,7 @@ void Daemon::stop() {
   s.listener.reset();
   s.node.reset();
   s.meta.reset();
+  s.rocks.reset();
   s.io.reset();
 }
 

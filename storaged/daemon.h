@@ -35,8 +35,4 @@ class Daemon {
   std::unique_ptr<State> state_;
 };
 
-/// `vmstored --rebuild-meta`: makes the catalogue anew from the folder's own log. The old one, if
-/// there is any, is set aside, never deleted.
-[[nodiscard]] Result<void> rebuild_catalogue(const Config& config);
-
 }  // namespace vmstore::storaged

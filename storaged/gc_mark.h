@@ -64,9 +64,11 @@ class GcMark {
     std::vector<LogSpan> spans;
     std::vector<Address> roots;  // tops of the root records found, oldest first
   };
+  /// A root that was not visited completely: which disk's log had it, read from where.
   struct Skipped {
     DiskId disk;
     Address top;
+    LogPosition log_from;
   };
 
   [[nodiscard]] Task<Result<void>> mark_disk(const meta::pb::DiskRecord& record);

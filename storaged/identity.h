@@ -27,6 +27,7 @@ inline constexpr std::uint32_t kIdentityFormat = 1;
 inline constexpr std::string_view kIdentityFile = "store";
 inline constexpr std::string_view kLockFile = "lock";
 inline constexpr std::string_view kMetaFolder = "meta";
+inline constexpr std::string_view kCatalogueFile = "catalogue";
 
 struct Identity {
   StoreId store;

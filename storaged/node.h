@@ -76,6 +76,7 @@ class Node {
   /// Ends sessions and rounds, closes the block store.
   [[nodiscard]] Task<void> stop();
   [[nodiscard]] bool is_ready() const noexcept { return ready_; }
+  [[nodiscard]] std::size_t session_count() const noexcept { return sessions_.size(); }
 
   [[nodiscard]] Task<pb::NodeStatusReply> status();
   /// A round of garbage collection; `busy` while one runs.

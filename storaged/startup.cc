@@ -144,7 +144,9 @@ Task<Result<void>> join_catalogue(Scheduler& scheduler,
   const std::string store_key(meta::kStoreKey);
   VMS_CO_TRY(auto found, co_await store.get(store_key));
   if (!found.entry && folder.is_new()) {
-    VMS_CO_CHECK(co_await make_catalogue(scheduler, store, folder.identity(), random.u64()));
+    // The high half counts rebuilds (meta/rebuild.h).
+    const auto catalogue = static_cast<std::uint32_t>(random.u64());
+    VMS_CO_CHECK(co_await make_catalogue(scheduler, store, folder.identity(), catalogue));
     VMS_CO_TRY(found, co_await store.get(store_key));
   }
   VMS_CO_CHECK(check_store(found.entry, folder.identity()));

@@ -12,9 +12,9 @@ uri=$(vmstore attach g/web)
 [ "$(vmstore nbd uri g/web)" = "$uri" ] || fail "nbd uri"
 [ "$(nbdinfo --size "$uri")" = $((64 << 20)) ] || fail "nbdinfo"
 
-random_file "$work/data" $((8 << 20))
-truncate -s 64M "$work/data"
-nbdcopy "$work/data" "$uri"
+random_file "$work/content" $((8 << 20))
+truncate -s 64M "$work/content"
+nbdcopy "$work/content" "$uri"
 for _ in 1 2 3; do
   pid=$(nbdkit_pid g/web)
   kill -KILL "$pid"
@@ -23,7 +23,7 @@ for _ in 1 2 3; do
   [ "$(nbdkit_pid g/web)" != "$pid" ] || fail "it is the same process"
 done
 nbdcopy "$uri" "$work/back"
-expect_same "$work/data" "$work/back"
+expect_same "$work/content" "$work/back"
 
 expect_exit 5 vmstore rm g/web
 vmstore detach g/web

@@ -10,12 +10,12 @@ vmstore create web 16M
 vmstore create db 16M
 vmstore attach web
 uri=$(vmstore attach db --persistent)
-random_file "$work/data" $((16 << 20))
-nbdcopy "$work/data" "$uri"
+random_file "$work/content" $((16 << 20))
+nbdcopy "$work/content" "$uri"
 
 kill -KILL "$(node_pid)"
 nbdcopy "$uri" "$work/back"
-expect_same "$work/data" "$work/back"
+expect_same "$work/content" "$work/back"
 
 expect_exit 5 vmstore up --data "$work/other"
 grep -q 'another `vmstore up`' "$work/stderr" || fail "$(cat "$work/stderr")"
@@ -24,11 +24,11 @@ crash_store
 start_store
 [ "$(vmstore nbd ls -H -o name)" = $'db\nweb' ] || fail "after a crash: $(vmstore nbd ls)"
 nbdcopy "$uri" "$work/back"
-expect_same "$work/data" "$work/back"
+expect_same "$work/content" "$work/back"
 
 stop_store
 start_store
 [ "$(vmstore nbd ls -H -o name)" = db ] || fail "after a planned stop: $(vmstore nbd ls)"
 nbdcopy "$uri" "$work/back"
-expect_same "$work/data" "$work/back"
+expect_same "$work/content" "$work/back"
 stop_store

@@ -10,10 +10,8 @@
 #include "base/limits.h"
 #include "tests/unit/net/socket_support.h"
 
-namespace vmstore::net {
+namespace vmstore::net::test {
 namespace {
-
-using namespace test;  // tidy-allow: using-namespace a test program
 
 wire::Frame sealed(wire::Frame frame) {
   EXPECT_TRUE(wire::seal_frame(frame));
@@ -385,4 +383,4 @@ TEST(AsioTransport, CloseEndsAPendingAccept) {
 }
 
 }  // namespace
-}  // namespace vmstore::net
+}  // namespace vmstore::net::test

@@ -8,10 +8,8 @@
 
 #include "tests/unit/net/client_world.h"
 
-namespace vmstore::net {
+namespace vmstore::net::test {
 namespace {
-
-using namespace test;  // tidy-allow: using-namespace a test program
 
 class MetaRemoteTest : public testing::Test {
  protected:
@@ -180,4 +178,4 @@ TEST_F(MetaRemoteTest, WithoutASessionCallsAreDisconnected) {
 }
 
 }  // namespace
-}  // namespace vmstore::net
+}  // namespace vmstore::net::test

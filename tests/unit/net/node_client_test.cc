@@ -13,10 +13,8 @@
 #include "wire/messages.h"
 #include "wire/vmstore.pb.h"
 
-namespace vmstore::net {
+namespace vmstore::net::test {
 namespace {
-
-using namespace test;  // tidy-allow: using-namespace a test program
 using wire::Opcode;
 
 KeyId key_of(std::uint64_t number) {
@@ -569,4 +567,4 @@ TEST_F(NodeClientCalls, CallHolderBringsReplyAndPayload) {
 }
 
 }  // namespace
-}  // namespace vmstore::net
+}  // namespace vmstore::net::test

@@ -10,10 +10,8 @@
 #include "tests/support/code_of.h"
 #include "tests/unit/net/sim_pair.h"
 
-namespace vmstore::net {
+namespace vmstore::net::test {
 namespace {
-
-using namespace test;  // tidy-allow: using-namespace a test program
 using wire::Opcode;
 
 wire::Frame sealed(wire::FrameType type, Opcode opcode, std::uint64_t id, std::string control) {
@@ -346,4 +344,4 @@ TEST(RpcPeer, DyingInTheMiddleLeavesNothingBehind) {
 }
 
 }  // namespace
-}  // namespace vmstore::net
+}  // namespace vmstore::net::test

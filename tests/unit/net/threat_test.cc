@@ -13,10 +13,8 @@
 #include "base/random.h"
 #include "tests/unit/net/socket_support.h"
 
-namespace vmstore::net {
+namespace vmstore::net::test {
 namespace {
-
-using namespace test;  // tidy-allow: using-namespace a test program
 
 constexpr std::size_t kMiB = 1 << 20;
 constexpr std::uint32_t kHugeLength = 0xffffffff;
@@ -201,4 +199,4 @@ TEST_F(Threat, frame_of_a_higher_version_is_newer_format) {
 }
 
 }  // namespace
-}  // namespace vmstore::net
+}  // namespace vmstore::net::test

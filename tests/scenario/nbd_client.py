@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""A small NBD client for acts that no well-behaved client does, and the acts.
+
+    nbd_client.py SOCKET EXPORT ACT [ARGUMENT...]
+
+It sends what it is told, as raw frames, and looks at what comes back frame by frame.
+"""
+
+import os
+import socket
+import struct
+import sys
+
+OPTION_MAGIC = 0x49484156454F5054
+REPLY_MAGIC = 0x3E889045565A9
+OPT_GO, OPT_STRUCTURED_REPLY, OPT_SET_META_CONTEXT = 7, 8, 10
+REP_ACK, REP_INFO, REP_META_CONTEXT = 1, 3, 4
+CMD_READ, CMD_WRITE, CMD_FLUSH, CMD_BLOCK_STATUS = 0, 1, 3, 7
+CHUNK_NONE, CHUNK_OFFSET_DATA, CHUNK_OFFSET_HOLE, CHUNK_BLOCK_STATUS = 0, 1, 2, 5
+FLAG_DONE = 1
+
+
+class Connection:
+    def __init__(self, path, export, timeout=60):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(timeout)
+        self.socket.connect(path)
+        self.cookie = 0
+        self.size = 0
+        magic, option, _flags = struct.unpack(">QQH", self.receive(18))
+        assert (magic, option) == (0x4E42444D41474943, OPTION_MAGIC)
+        self.socket.sendall(struct.pack(">I", 3))  # fixed newstyle, no zeroes
+        self.option(OPT_STRUCTURED_REPLY, b"")
+        name = export.encode()
+        context = b"base:allocation"
+        self.option(
+            OPT_SET_META_CONTEXT,
+            struct.pack(">I", len(name)) + name + struct.pack(">II", 1, len(context)) + context,
+        )
+        self.option(OPT_GO, struct.pack(">I", len(name)) + name + struct.pack(">H", 0))
+
+    def receive(self, count):
+        data = b""
+        while len(data) < count:
+            more = self.socket.recv(count - len(data))
+            if not more:
+                raise EOFError("the server closed the connection")
+            data += more
+        return data
+
+    def option(self, number, data):
+        self.socket.sendall(struct.pack(">QII", OPTION_MAGIC, number, len(data)) + data)
+        while True:
+            magic, _option, kind, length = struct.unpack(">QIII", self.receive(20))
+            assert magic == REPLY_MAGIC
+            body = self.receive(length)
+            if kind == REP_INFO and body[:2] == b"\0\0":
+                self.size = struct.unpack(">Q", body[2:10])[0]
+            if kind == REP_ACK:
+                return
+            if kind & 0x80000000:
+                raise OSError(f"option {number} refused: {kind:#x} {body!r}")
+
+    def send(self, command, offset, length, data=b"", flags=0):
+        self.cookie += 1
+        frame = struct.pack(">IHHQQI", 0x25609513, flags, command, self.cookie, offset, length)
+        self.socket.sendall(frame + data)
+        return self.cookie
+
+    def reply(self):
+        """One whole answer: (cookie, chunks)."""
+        chunks = []
+        while True:
+            magic = struct.unpack(">I", self.receive(4))[0]
+            if magic == 0x67446698:
+                error, cookie = struct.unpack(">IQ", self.receive(12))
+                if error:
+                    raise OSError(error, f"request {cookie} failed")
+                return cookie, chunks
+            assert magic == 0x668E33EF, hex(magic)
+            flags, kind, cookie, length = struct.unpack(">HHQI", self.receive(16))
+            body = self.receive(length)
+            if kind & 0x8000:
+                raise OSError(struct.unpack(">I", body[:4])[0], f"request {cookie} failed")
+            chunks.append((kind, body))
+            if flags & FLAG_DONE:
+                return cookie, chunks
+
+    def read(self, offset, length):
+        self.send(CMD_READ, offset, length)
+        data = bytearray(length)
+        for kind, body in self.reply()[1]:
+            at = struct.unpack(">Q", body[:8])[0] - offset if kind != CHUNK_NONE else 0
+            if kind == CHUNK_OFFSET_DATA:
+                data[at : at + len(body) - 8] = body[8:]
+            elif kind == CHUNK_OFFSET_HOLE:
+                count = struct.unpack(">I", body[8:12])[0]
+                data[at : at + count] = bytes(count)
+        return bytes(data)
+
+    def write(self, offset, data):
+        self.send(CMD_WRITE, offset, len(data), data)
+        self.reply()
+
+    def flush(self):
+        self.send(CMD_FLUSH, 0, 0)
+        self.reply()
+
+    def block_status(self, offset, length):
+        """[(bytes, flags)] of base:allocation."""
+        self.send(CMD_BLOCK_STATUS, offset, length)
+        found = []
+        for kind, body in self.reply()[1]:
+            if kind == CHUNK_BLOCK_STATUS:
+                found += list(struct.iter_unpack(">II", body[4:]))
+        return found
+
+
+def reads_in_flight(path, export, rounds, requests, length):
+    """A client that is killed while it waits: sends many reads and closes its socket."""
+    for _ in range(int(rounds)):
+        connection = Connection(path, export)
+        for i in range(int(requests)):
+            connection.send(CMD_READ, i * int(length) % (connection.size - int(length)), int(length))
+        connection.receive(1)  # now some wait for us to take their data
+        connection.socket.close()
+
+
+def maximal_block_status(path, export):
+    """The largest request that the protocol has, at every place that may matter."""
+    length = 0xFFFFFFFF
+    connection = Connection(path, export)
+    places = [0, 1 << 20, connection.size // 2, connection.size - length]
+    for offset in places + [place - 512 for place in places[1:]]:
+        found = connection.block_status(offset, length)
+        total = sum(count for count, _flags in found)
+        assert found and 0 < total <= length, (offset, found[:3], total)
+        print(f"{offset}: {len(found)} extents, {total} bytes")
+
+
+def multi_conn(path, export):
+    """N3: what one connection wrote and flushed, and what it only wrote, the others read."""
+    writer = Connection(path, export)
+    readers = [Connection(path, export) for _ in range(3)]
+    for step in range(50):
+        offset, data = step * 65536, os.urandom(65536)
+        for reader in readers:  # so that each had a chance to keep the old bytes
+            reader.read(offset, len(data))
+        writer.write(offset, data)
+        if step % 2 == 0:
+            writer.flush()
+        for reader in readers:
+            assert reader.read(offset, len(data)) == data, f"stale bytes at step {step}"
+    readers[0].write(0, b"x" * 512)
+    readers[1].flush()  # a flush of one connection covers the writes of all
+    assert writer.read(0, 512) == b"x" * 512
+
+
+ACTS = {
+    "reads_in_flight": reads_in_flight,
+    "maximal_block_status": maximal_block_status,
+    "multi_conn": multi_conn,
+}
+
+if __name__ == "__main__":
+    ACTS[sys.argv[3]](sys.argv[1], sys.argv[2], *sys.argv[4:])

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "storaged/config.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <vector>
+
+namespace vmstore::storaged {
+namespace {
+
+Parsed parse(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "vmstored");
+  // A file that is there, so that what is installed on the machine has no say.
+  arguments.push_back("--config");
+  arguments.push_back("/dev/null");
+  return parse_config(static_cast<int>(arguments.size()), arguments.data());
+}
+
+TEST(Config, DefaultsFollowTheDataFolder) {
+  const Parsed parsed = parse({"--data", "/srv/store"});
+  ASSERT_TRUE(parsed.config);
+  EXPECT_EQ(parsed.config->data_folder, "/srv/store");
+  EXPECT_EQ(parsed.config->listen, "unix:/srv/store/vmstored.sock");
+  EXPECT_EQ(parsed.config->http, "");
+  EXPECT_FALSE(parsed.config->create);
+}
+
+TEST(Config, FlagsAreTaken) {
+  const Parsed parsed = parse({"-d",
+                               "/s",
+                               "-l",
+                               "unix:/run/x.sock",
+                               "--http",
+                               "127.0.0.1:0",
+                               "--journal-size",
+                               "8M",
+                               "--log-level",
+                               "debug",
+                               "--gc",
+                               "manual",
+                               "--create"});
+  ASSERT_TRUE(parsed.config);
+  EXPECT_EQ(parsed.config->listen, "unix:/run/x.sock");
+  EXPECT_EQ(parsed.config->http, "127.0.0.1:0");
+  EXPECT_EQ(parsed.config->journal_bytes, 8U << 20);
+  EXPECT_EQ(parsed.config->log_level, LogLevel::debug);
+  EXPECT_FALSE(parsed.config->collect_by_itself);
+  EXPECT_TRUE(parsed.config->create);
+}
+
+TEST(Config, WrongUseEndsWithExitCodeTwo) {
+  EXPECT_EQ(parse({}).exit_code, 2);
+  EXPECT_EQ(parse({"--data", "/s", "--journal-size", "many"}).exit_code, 2);
+  EXPECT_EQ(parse({"--data", "/s", "--listen", "0.0.0.0:1"}).exit_code, 2);
+  EXPECT_EQ(parse({"--data", "/s", "--listen", "relative.sock"}).exit_code, 2);
+  EXPECT_EQ(parse({"--data", "/s", "--log-level", "loud"}).exit_code, 2);
+  EXPECT_EQ(parse({"--data", "/s", "--unknown"}).exit_code, 2);
+  EXPECT_EQ(parse({"--data", "/s", "--create", "--rebuild-meta"}).exit_code, 2);
+  EXPECT_FALSE(parse({"--version"}).config);
+  EXPECT_EQ(parse({"--version"}).exit_code, 0);
+}
+
+TEST(Config, UnknownKeyIsNamedWithItsLineAndTheNearestOne) {
+  Config config;
+  const auto wrong = apply_config_text("# store\n[node]\njurnal_size = \"8M\"\n", "a.toml", config);
+  ASSERT_TRUE(wrong);
+  EXPECT_EQ(wrong->text, "a.toml:3: unknown key 'jurnal_size'; the nearest is 'journal_size'");
+  EXPECT_TRUE(apply_config_text("[nodes]\n", "a.toml", config));
+  EXPECT_TRUE(apply_config_text("data = \"/x\"\n", "a.toml", config));
+  EXPECT_TRUE(apply_config_text("[node\n", "a.toml", config));
+  EXPECT_TRUE(apply_config_text("[node]\ndata = 7\n", "a.toml", config));
+  EXPECT_TRUE(apply_config_text("[node]\njournal_size = \"x\"\n", "a.toml", config));
+}
+
+TEST(Config, FileSetsAndOtherProgramsSectionsAreLeftAlone) {
+  Config config;
+  EXPECT_FALSE(apply_config_text(
+      "[client]\nendpoint = \"x\"\n[node]\ndata = \"/d\"\njournal_size = \"16M\"\nhttp = \"off\"\n",
+      "a.toml",
+      config));
+  EXPECT_EQ(config.data_folder, "/d");
+  EXPECT_EQ(config.journal_bytes, 16U << 20);
+}
+
+TEST(Config, FlagWinsOverEnvironmentWinsOverFile) {
+  const std::string file = "/tmp/vmstored-config-test-" + std::to_string(::getpid()) + ".toml";
+  std::ofstream(file) << "[node]\ndata = \"/from/file\"\nlog_level = \"error\"\ngc = \"manual\"\n";
+  ::setenv("VMSTORE_LOG_LEVEL", "warning", 1);
+  ::setenv("VMSTORE_DATA", "/from/environment", 1);
+  const std::vector<const char*> arguments{"vmstored", "-c", file.c_str(), "--data", "/from/flag"};
+  const Parsed parsed = parse_config(static_cast<int>(arguments.size()), arguments.data());
+  ::unsetenv("VMSTORE_LOG_LEVEL");
+  ::unsetenv("VMSTORE_DATA");
+  std::filesystem::remove(file);
+  ASSERT_TRUE(parsed.config);
+  EXPECT_EQ(parsed.config->data_folder, "/from/flag");
+  EXPECT_EQ(parsed.config->log_level, LogLevel::warning);
+  EXPECT_FALSE(parsed.config->collect_by_itself);
+}
+
+TEST(Config, MissingFileThatWasNamedIsAnError) {
+  const std::vector<const char*> arguments{"vmstored", "-c", "/nonexistent.toml", "--data", "/x"};
+  EXPECT_EQ(parse_config(static_cast<int>(arguments.size()), arguments.data()).exit_code, 2);
+}
+
+}  // namespace
+}  // namespace vmstore::storaged

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+// The daemon with its real seams: threads, RocksDB, a folder, a unix socket.
+#include "storaged/daemon.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+
+#include "base/posix_files.h"
+#include "net/asio_transport.h"
+#include "net/block_on.h"
+#include "net/io_thread.h"
+#include "net/rpc_peer.h"
+#include "storaged/rebuild_meta.h"
+#include "wire/messages.h"
+#include "wire/vmstore.pb.h"
+
+namespace vmstore::storaged {
+namespace {
+
+/// One connection that said hello.
+class Caller {
+ public:
+  explicit Caller(const std::string& endpoint) : io_("caller"), dialer_(io_) {
+    auto connection = net::block_on(io_, dialer_.dial(net::Endpoint{endpoint}));
+    EXPECT_TRUE(connection) << to_string(connection.error());
+    if (!connection) return;
+    peer_ = std::make_unique<net::RpcPeer>(io_, std::move(*connection), refuse_all);
+    io_.post([this] { io_.spawn(serve()); });
+    pb::HelloRequest hello;
+    hello.set_version_min(1);
+    hello.set_version_max(1);
+    greeted_ = call<pb::HelloReply>(wire::Opcode::hello, hello);
+  }
+  ~Caller() {
+    if (peer_) io_.post([this] { peer_->close(); });
+    io_.stop();
+  }
+  Caller(const Caller&) = delete;
+  Caller& operator=(const Caller&) = delete;
+
+  template <class Reply, class Request>
+  Result<Reply> call(wire::Opcode opcode, const Request& request) {
+    const auto frame = net::block_on(io_, peer_->call(opcode, wire::serialize(request)));
+    if (!frame) return frame.error();
+    return wire::parse<Reply>(frame->control);
+  }
+  [[nodiscard]] const Result<pb::HelloReply>& greeted() const noexcept { return greeted_; }
+
+ private:
+  static Task<net::Answer> refuse_all(wire::Frame /*frame*/) {
+    net::Answer answer;
+    answer.status = Errc::unsupported;
+    co_return answer;
+  }
+  Task<void> serve() { static_cast<void>(co_await peer_->run()); }
+  net::IoThread io_;
+  net::AsioDialer dialer_;
+  std::unique_ptr<net::RpcPeer> peer_;
+  Result<pb::HelloReply> greeted_ = Errc::unknown;
+};
+
+class DaemonTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    char name[] = "/tmp/vmstored-test-XXXXXX";
+    ASSERT_NE(::mkdtemp(name), nullptr);
+    root_ = name;
+    config_.data_folder = root_ + "/data";
+    config_.listen = "unix:" + root_ + "/sock";
+    config_.journal_bytes = 8 << 20;
+    config_.create = true;
+    config_.allow_without_punching = true;  // whatever /tmp is
+    config_.log_level = LogLevel::error;
+  }
+  void TearDown() override { std::filesystem::remove_all(root_); }
+  Result<void> rebuild() {
+    VMS_TRY(const auto files, PosixFiles::open_folder(config_.data_folder));
+    Random random(1);
+    return rebuild_catalogue(*files, config_.data_folder, random);
+  }
+  Errc put_name(Caller& caller, const std::string& name) {
+    pb::MetaTxnRequest request;
+    auto* const op = request.add_then_ops();
+    op->set_key("/name/" + name);
+    op->set_put(std::string(16, 'x'));
+    const auto reply = caller.call<pb::MetaTxnReply>(wire::Opcode::meta_txn, request);
+    return reply ? Errc::ok : reply.error().code;
+  }
+  bool has_name(Caller& caller, const std::string& name) {
+    pb::MetaGetRequest request;
+    request.set_key("/name/" + name);
+    const auto reply = caller.call<pb::MetaGetReply>(wire::Opcode::meta_get, request);
+    EXPECT_TRUE(reply);
+    return reply && reply->found();
+  }
+  std::string root_;
+  Config config_;
+};
+
+TEST_F(DaemonTest, ServesAndKeepsTheCatalogueAcrossRestarts) {
+  StoreId store;
+  {
+    Daemon daemon(config_);
+    ASSERT_TRUE(daemon.start());
+    Caller caller(config_.listen);
+    ASSERT_TRUE(caller.greeted()) << to_string(caller.greeted().error());
+    EXPECT_TRUE(caller.greeted()->same_host());
+    store = wire::get_id<StoreId>(caller.greeted()->store_id());
+    EXPECT_EQ(put_name(caller, "a"), Errc::ok);
+  }
+  config_.create = false;
+  Daemon daemon(config_);
+  ASSERT_TRUE(daemon.start());
+  Caller caller(config_.listen);
+  ASSERT_TRUE(caller.greeted());
+  EXPECT_EQ(wire::get_id<StoreId>(caller.greeted()->store_id()), store);
+  EXPECT_EQ(caller.greeted()->start_count(), 2U);
+  EXPECT_TRUE(has_name(caller, "a"));
+}
+
+TEST_F(DaemonTest, SecondDaemonOnTheFolderIsRefused) {
+  Daemon first(config_);
+  ASSERT_TRUE(first.start());
+  Config other = config_;
+  other.listen = "unix:" + root_ + "/other";
+  Daemon second(other);
+  EXPECT_EQ(second.start().error(), Errc::busy);
+  Caller caller(config_.listen);
+  EXPECT_TRUE(caller.greeted());
+}
+
+TEST_F(DaemonTest, FolderIsMadeOnlyWhenAsked) {
+  config_.create = false;
+  EXPECT_FALSE(Daemon(config_).start());
+  EXPECT_FALSE(std::filesystem::exists(config_.data_folder));
+  std::filesystem::create_directory(config_.data_folder);
+  EXPECT_EQ(Daemon(config_).start().error(), Errc::not_found);
+  EXPECT_TRUE(std::filesystem::is_empty(config_.data_folder));
+}
+
+TEST_F(DaemonTest, C14_lost_metadata_is_refused_and_rebuilt) {
+  {
+    Daemon daemon(config_);
+    ASSERT_TRUE(daemon.start());
+    Caller caller(config_.listen);
+    EXPECT_EQ(put_name(caller, "kept"), Errc::ok);
+  }
+  for (int loss = 0; loss < 2; ++loss) {
+    std::filesystem::remove_all(config_.data_folder + "/meta");
+    EXPECT_FALSE(Daemon(config_).start());
+    EXPECT_FALSE(std::filesystem::exists(config_.data_folder + "/meta"));
+    ASSERT_TRUE(rebuild());
+    Daemon daemon(config_);
+    ASSERT_TRUE(daemon.start());
+    Caller caller(config_.listen);
+    EXPECT_TRUE(has_name(caller, "kept"));
+    EXPECT_EQ(put_name(caller, "later"), Errc::ok);
+  }
+}
+
+TEST_F(DaemonTest, RebuildSetsWhatIsThereAside) {
+  {
+    Daemon daemon(config_);
+    ASSERT_TRUE(daemon.start());
+    EXPECT_EQ(rebuild().error(), Errc::busy);
+  }
+  ASSERT_TRUE(rebuild());
+  EXPECT_TRUE(std::filesystem::exists(config_.data_folder + "/meta.old"));
+  ASSERT_TRUE(rebuild());
+  EXPECT_TRUE(std::filesystem::exists(config_.data_folder + "/meta.old.1"));
+  EXPECT_TRUE(Daemon(config_).start());
+}
+
+TEST_F(DaemonTest, MetricsAreServedWhereItSays) {
+  config_.http = "127.0.0.1:0";
+  Daemon daemon(config_);
+  ASSERT_TRUE(daemon.start());
+  EXPECT_TRUE(daemon.http().starts_with("127.0.0.1:"));
+  EXPECT_NE(daemon.http(), "127.0.0.1:0");
+  config_.http = "0.0.0.0:0";
+  config_.data_folder = root_ + "/other";
+  config_.listen = "unix:" + root_ + "/other.sock";
+  EXPECT_EQ(Daemon(config_).start().error(), Errc::invalid_argument);
+}
+
+TEST_F(DaemonTest, DescriptorsOfAKeyArePassedToItsHost) {
+  Daemon daemon(config_);
+  ASSERT_TRUE(daemon.start());
+  Caller caller(config_.listen);
+  pb::KeyFilesRequest request;
+  request.set_key(16);
+  const auto reply = caller.call<pb::KeyFilesReply>(wire::Opcode::key_files, request);
+  EXPECT_EQ(reply.error(), Errc::not_found);
+}
+
+}  // namespace
+}  // namespace vmstore::storaged
