@@ -47,7 +47,7 @@ class Logger final : public rocksdb::Logger {
  public:
   Logger() : rocksdb::Logger(rocksdb::WARN_LEVEL) {}
   using rocksdb::Logger::Logv;
-  void Logv(const char* format, va_list arguments) override {
+  [[gnu::format(printf, 2, 0)]] void Logv(const char* format, va_list arguments) override {
     std::array<char, 512> text{};
     if (std::vsnprintf(text.data(), text.size(), format, arguments) < 0) return;
     const std::string_view line(text.data());
