@@ -116,36 +116,56 @@ Task<Result<void>> BlockStore::State::sync_data(std::shared_ptr<Key> key,
       static_cast<void>(co_await key->changed.wait_pulse());
       continue;
     }
-    key->data_syncing = true;
     const std::uint64_t covers = key->data_writes;
-    const std::string folder = key->names_unsynced ? key_folder(key->id()) : std::string();
+    const std::string folder = begin_data_sync(*key);
     auto work = [this, &opened, &folder] { return sync_blocks(files, *opened, folder); };
     const auto synced = co_await run_on(pool, scheduler, work);
-    key->data_syncing = false;
-    ++counters.syncs;
-    if (synced) {
-      key->data_writes_synced = covers;
-      key->names_unsynced = false;
-    }
-    if (!synced) fail_key(*key, "its data cannot be synced", synced.error());
-    key->changed.pulse();
+    if (synced) key->data_writes_synced = covers;
+    end_data_sync(*key, synced);
   }
   co_return success();
 }
 
+std::string BlockStore::State::begin_data_sync(Key& key) {
+  key.data_syncing = true;
+  return key.names_unsynced ? key_folder(key.id()) : std::string();
+}
+
+void BlockStore::State::end_data_sync(Key& key, const Result<void>& synced) {
+  key.data_syncing = false;
+  ++counters.syncs;
+  if (synced) key.names_unsynced = false;
+  if (!synced) fail_key(key, "its data cannot be synced", synced.error());
+  key.changed.pulse();
+}
+
 Task<Result<void>> BlockStore::State::write_large(Op& op, const wire::Payload& blocks) {
-  auto work = [&op, &blocks] {
-    return write_checked(*op.files, op.fields.place.blocks, blocks, op.sums);
+  Key& key = *op.key;
+  // Alone, one hop does both; else each writes at once and the syncs are shared.
+  const bool alone = key.large_writing == 0 && !key.data_syncing;
+  ++key.large_writing;
+  const std::string folder = alone ? begin_data_sync(key) : std::string();
+  Result<void> synced = Errc::busy;  // not tried
+  auto work = [&]() -> Result<void> {
+    VMS_CHECK(write_checked(*op.files, op.fields.place.blocks, blocks, op.sums));
+    if (alone) synced = sync_blocks(files, *op.files, folder);
+    return success();
   };
   const auto written = co_await run_on(pool, scheduler, work);
+  --key.large_writing;
+  if (alone && written) end_data_sync(key, synced);
+  if (alone && !written) {
+    key.data_syncing = false;
+    key.changed.pulse();
+  }
   if (!written) {
     const bool harmless = written.error() == Errc::corrupt || written.error() == Errc::no_space;
-    if (!harmless) fail_key(*op.key, "its data cannot be written", written.error());
+    if (!harmless) fail_key(key, "its data cannot be written", written.error());
     co_return written.error();
   }
   if (op.ended) co_return op.result;  // an append before it failed
-  VMS_CO_CHECK(co_await sync_data(op.key, op.files));
-  co_return success();
+  if (alone) co_return synced;
+  co_return co_await sync_data(op.key, op.files);
 }
 
 Task<Result<void>> BlockStore::State::prepare_append(Op& op, const wire::Payload& blocks) {

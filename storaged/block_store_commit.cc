@@ -12,6 +12,9 @@
 namespace vmstore::storaged {
 namespace {
 
+/// So few appends are written into the page cache sooner than a second worker is awake.
+constexpr std::size_t kTogetherMax = 2;
+
 /// Writes the files' part of adjacent appends of one key: [first, last).
 Result<void> write_appends(std::span<Op* const> ops) {
   KeyFiles& files = *ops.front()->files;
@@ -232,12 +235,13 @@ Task<void> BlockStore::State::commit_group(std::vector<Op*> ops) {
   std::vector<KeyFailure> failures;
   if (in_ring) {
     const GroupPlace place = journal->prepare(entries, *offset);
+    const bool together = ops.size() <= kTogetherMax;
     std::vector<PoolJob> jobs;
-    jobs.push_back({&journal_pool, [&] { in_ring = journal->write_prepared(place); }});
-    const auto has_files = [](const Op* op) { return op->is_append(); };
-    if (std::any_of(ops.begin(), ops.end(), has_files)) {
-      jobs.push_back({&pool, [&] { failures = write_all_appends(ops); }});
-    }
+    jobs.push_back({&journal_pool, [&, together] {
+                      if (together) failures = write_all_appends(ops);
+                      in_ring = journal->write_prepared(place);
+                    }});
+    if (!together) jobs.push_back({&pool, [&] { failures = write_all_appends(ops); }});
     FanOut both(scheduler, jobs);
     co_await both;
     ++counters.journal_groups;

@@ -122,6 +122,9 @@ struct BlockStore::State {
   [[nodiscard]] Task<Result<void>> write_large(Op& op, const wire::Payload& blocks);
   [[nodiscard]] Task<Result<void>> sync_data(std::shared_ptr<Key> key,
                                              std::shared_ptr<KeyFiles> opened);
+  /// The folder whose names must be synced too; empty: none.
+  [[nodiscard]] static std::string begin_data_sync(Key& key);
+  void end_data_sync(Key& key, const Result<void>& synced);
   [[nodiscard]] Task<Result<KeyLength>> answer_repeated(std::shared_ptr<Key> key,
                                                         const AppendRequest& request);
 

@@ -107,6 +107,7 @@ struct Key {
   std::uint64_t data_writes = 0;
   std::uint64_t data_writes_synced = 0;
   bool data_syncing = false;
+  std::uint32_t large_writing = 0;
 
   [[nodiscard]] bool idle() const noexcept {
     return queue.empty() && in_flight == 0 && unwinding == 0;

@@ -14,7 +14,7 @@ namespace vmstore::storaged {
 namespace {
 
 /// Sends `request` to 127.0.0.1:PORT and returns everything that comes until the server closes.
-std::string exchange(const std::string& where, const std::string& request) {
+std::string http_exchange(const std::string& where, const std::string& request) {
   const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
   sockaddr_in address{};
   address.sin_family = AF_INET;
@@ -40,7 +40,7 @@ std::string exchange(const std::string& where, const std::string& request) {
 }
 
 std::string get(const std::string& where, const std::string& target) {
-  return exchange(where, "GET " + target + " HTTP/1.1\r\nHost: x\r\n\r\n");
+  return http_exchange(where, "GET " + target + " HTTP/1.1\r\nHost: x\r\n\r\n");
 }
 
 class HttpTest : public ::testing::Test {
@@ -81,19 +81,20 @@ TEST_F(HttpTest, NodeThatDoesNotAnswerIsUnavailable) {
 }
 
 TEST_F(HttpTest, OtherMethodsAreRefused) {
-  EXPECT_TRUE(exchange(server_->where(), "POST /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+  EXPECT_TRUE(http_exchange(server_->where(), "POST /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
                   .starts_with("HTTP/1.1 405"));
-  const std::string head = exchange(server_->where(), "HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
+  const std::string head =
+      http_exchange(server_->where(), "HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
   EXPECT_TRUE(head.starts_with("HTTP/1.1 200"));
   EXPECT_TRUE(head.ends_with("\r\n\r\n"));
 }
 
 TEST_F(HttpTest, OversizeAndBrokenRequestsEndTheConnectionOnly) {
-  exchange(server_->where(), "GET /" + std::string(100000, 'a') + " HTTP/1.1\r\n\r\n");
-  exchange(server_->where(), "GET / HTTP/1.1\r\nX: " + std::string(100000, 'a') + "\r\n\r\n");
-  exchange(server_->where(), "\x16\x03\x01garbage\r\n\r\n");
-  exchange(server_->where(),
-           "GET / HTTP/1.1\r\nContent-Length: 4294967295\r\n\r\n" + std::string(100000, 'a'));
+  http_exchange(server_->where(), "GET /" + std::string(100000, 'a') + " HTTP/1.1\r\n\r\n");
+  http_exchange(server_->where(), "GET / HTTP/1.1\r\nX: " + std::string(100000, 'a') + "\r\n\r\n");
+  http_exchange(server_->where(), "\x16\x03\x01garbage\r\n\r\n");
+  http_exchange(server_->where(),
+                "GET / HTTP/1.1\r\nContent-Length: 4294967295\r\n\r\n" + std::string(100000, 'a'));
   EXPECT_TRUE(get(server_->where(), "/healthz").starts_with("HTTP/1.1 200"));
 }
 

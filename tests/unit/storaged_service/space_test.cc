@@ -23,7 +23,7 @@ TEST(SpaceWatch, WarnsAtSeventyEightyFiveAndNinetyFivePercent) {
   SpaceWatch space;
   space.sample(sample(69, 1));
   EXPECT_TRUE(space.warnings().empty());
-  for (const std::uint64_t percent : {70, 85, 95, 100}) {
+  for (const std::uint64_t percent : {70UL, 85UL, 95UL, 100UL}) {
     space.sample(sample(percent, 1));
     EXPECT_EQ(space.warnings().size(), 1U) << percent;
   }
