@@ -11,7 +11,7 @@
 
 namespace {
 
-using namespace vmstore;  // tidy-allow: using-namespace a test program
+using namespace vmstore;        // tidy-allow: using-namespace a test program
 using namespace vmstore::disk;  // tidy-allow: using-namespace a test program
 namespace format = batch_format;
 

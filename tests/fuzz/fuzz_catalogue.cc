@@ -12,8 +12,8 @@
 
 namespace {
 
-using namespace vmstore;        // NOLINT: a test program of one file
-using namespace vmstore::meta;  // NOLINT
+using namespace vmstore;        // tidy-allow: using-namespace a test program
+using namespace vmstore::meta;  // tidy-allow: using-namespace a test program
 
 void require(bool condition) {
   if (!condition) std::abort();

@@ -11,7 +11,7 @@
 
 namespace {
 
-using namespace vmstore;  // tidy-allow: using-namespace a test program
+using namespace vmstore;            // tidy-allow: using-namespace a test program
 using namespace vmstore::snapshot;  // tidy-allow: using-namespace a test program
 
 constexpr std::size_t kExtentsMax = 100;

@@ -60,12 +60,14 @@ cmp -n 4096 "$work/pattern" <(dd if="$view/web.raw" bs=4096 skip=256 count=1 sta
 # New disks appear; nothing is made, removed or emptied here.
 vmstore create fresh 1M
 [ -f "$view/fresh.raw" ] || fail "a new disk does not appear"
-for act in "touch $view/nope" "rm $view/fresh.raw" "mkdir $view/group" "mv $view/fresh.raw $view/x.raw" \
+for act in "touch $view/nope" "rm $view/fresh.raw" "mkdir $view/group" \
+  "mv $view/fresh.raw $view/x.raw" \
   "truncate -s 512 $view/fresh.raw" "cp /dev/null $view/fresh.raw"; do
   if $act 2>"$work/stderr"; then fail "'$act' worked"; fi
 done
 truncate -s 2M "$view/fresh.raw"
-[ "$(vmstore info fresh --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["size"])')" \
+size_of='import json,sys; print(json.load(sys.stdin)["size"])'
+[ "$(vmstore info fresh --json | python3 -c "$size_of")" \
   -eq $((2 << 20)) ] || fail "truncate did not grow the disk"
 
 fusermount3 -u "$view"

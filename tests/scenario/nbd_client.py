@@ -122,7 +122,8 @@ def reads_in_flight(path, export, rounds, requests, length):
     for _ in range(int(rounds)):
         connection = Connection(path, export)
         for i in range(int(requests)):
-            connection.send(CMD_READ, i * int(length) % (connection.size - int(length)), int(length))
+            offset = i * int(length) % (connection.size - int(length))
+            connection.send(CMD_READ, offset, int(length))
         connection.receive(1)  # now some wait for us to take their data
         connection.socket.close()
 
