@@ -256,25 +256,6 @@ TEST_F(ServiceDisk, SilentHolderIsWaitedForOnlySoLong) {
   EXPECT_EQ(asker->error_of(wire::Opcode::disk_call, info_call()), Errc::timed_out);
 }
 
-TEST_F(ServiceDisk, CallsUnderWayToOneHolderAreBounded) {
-  const auto owner = client("owner", never_answer);
-  const auto asker = client("asker");
-  ASSERT_EQ(hold(*owner, 1), Errc::ok);
-  using Call = sim::Running<Result<wire::Frame>>;
-  std::vector<std::unique_ptr<Call>> calls;
-  for (int i = 0; i < 300; ++i) {
-    calls.push_back(std::make_unique<Call>(
-        asker->process(),
-        asker->peer().call(wire::Opcode::disk_call, wire::serialize(info_call()))));
-  }
-  machine_.world.run_for(std::chrono::seconds(2));
-  const auto busy = std::count_if(calls.begin(), calls.end(), [](const auto& call) {
-    return call->ended() && call->outcome().error() == Errc::busy;
-  });
-  EXPECT_GE(busy, 40);
-  asker->process().kill();
-}
-
 TEST_F(ServiceDisk, BadCallsAreNotRelayed) {
   const auto owner = client("owner", answer_info);
   const auto asker = client("asker");
