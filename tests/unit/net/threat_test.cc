@@ -18,8 +18,8 @@ namespace {
 
 constexpr std::size_t kMiB = 1 << 20;
 constexpr std::uint32_t kHugeLength = 0xffffffff;
-#ifdef __SANITIZE_ADDRESS__
-constexpr bool kMemoryCounts = false;  // freed memory is kept back
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kMemoryCounts = false;  // sanitizers keep memory of their own
 #else
 constexpr bool kMemoryCounts = true;
 #endif
