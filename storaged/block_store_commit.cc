@@ -169,7 +169,7 @@ std::vector<Op*> BlockStore::State::collect() {
     Key& key = *ready_keys.front();
     while (!key.queue.empty() && key.queue.front()->ready) {
       Op& op = *key.queue.front();
-      op.fields.head_generation = key.state.generation;
+      op.fields.head_generation = key.durable_generation;
       const std::uint64_t added = entry_bytes({op.fields, op.body, op.blocks});
       const bool fits = bytes + added <= journal->entries_bytes_max();
       if (!ops.empty() && (!fits || ops.size() == kGroupEntriesMax)) return ops;

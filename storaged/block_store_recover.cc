@@ -65,6 +65,7 @@ Task<Result<void>> BlockStore::State::recover() {
   completed_number = journal->last_number();
   for (const auto& [id, recovered] : recovery.keys()) {
     const auto key = std::make_shared<Key>(scheduler, recovered.head);
+    key->durable_generation = recovered.head.generation;
     key->head_lost = !recovered.head_known;
     key->failed = recovered.bad_mark;
     keys.emplace(id, key);

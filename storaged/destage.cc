@@ -129,7 +129,9 @@ Task<Result<void>> BlockStore::State::destage(bool clean) {
   auto synced = co_await destage_keys(round);
   const auto folders = std::exchange(dirty_folders, {});
   auto work = [this, &folders]() -> Result<void> {
+    VMS_FAULT("destage.before_names");
     for (const std::string& folder : folders) VMS_CHECK(files.sync_folder(folder));
+    VMS_FAULT("destage.after_names");
     return success();
   };
   if (synced) synced = co_await run_on(pool, scheduler, work);
@@ -139,6 +141,7 @@ Task<Result<void>> BlockStore::State::destage(bool clean) {
   }
   for (const auto& key : round) {
     if (key->pending_effects == 0) key->names_unsynced = false;
+    key->durable_generation = key->state.generation;
   }
   VMS_ASSERT(!clean || journal->space().empty());
   const RingHead head = journal->next_head(number, clean);

@@ -69,7 +69,9 @@ class OpQueue {
 struct Key {
   Key(Scheduler& scheduler, const LogHead& head);
 
-  LogHead state;         // .generation: of the head that is synced
+  LogHead state;  // .generation: of the head written last
+  /// Of the head that no power cut can take back: it is synced, and so are the names of the files.
+  std::uint64_t durable_generation = 0;
   Epoch token;           // highest accepted, durable or on its way
   KeyLength accepted;    // with what is on its way
   bool live = true;      // false while it is being created or removed
