@@ -16,6 +16,8 @@ constexpr std::size_t kGroupTxnsMax = 64;
 constexpr std::size_t kQueueMax = 4096;
 constexpr std::size_t kHistoryChunk = 1000;
 constexpr std::size_t kCompactChunk = 1000;
+constexpr Duration kReopenPause = std::chrono::seconds(1);
+constexpr Duration kReadersPause = std::chrono::milliseconds(10);
 constexpr int kTimesOfKeepTime = 16;  // how finely the age of revisions is known
 
 }  // namespace
@@ -30,12 +32,15 @@ struct RocksStore::Waiting {
 
 RocksStore::RocksStore(Scheduler& scheduler,
                        WorkerPool& pool,
-                       std::unique_ptr<RocksTables> tables,
+                       std::string folder,
+                       std::shared_ptr<RocksTables> tables,
                        RocksOptions options)
     : scheduler_(scheduler),
       pool_(pool),
+      folder_(std::move(folder)),
       options_(options),
       tables_(std::move(tables)),
+      published_(tables_->opened_revision()),
       hub_(scheduler),
       writing_(scheduler),
       gate_(scheduler) {}
@@ -46,7 +51,8 @@ Task<Result<std::unique_ptr<RocksStore>>> RocksStore::open(Scheduler& scheduler,
                                                            RocksOptions options) {
   auto work = [&folder] { return RocksTables::open(folder); };
   VMS_CO_TRY(auto tables, co_await run_on(pool, scheduler, work));
-  co_return std::make_unique<RocksStore>(scheduler, pool, std::move(tables), options);
+  co_return std::make_unique<RocksStore>(
+      scheduler, pool, std::move(folder), std::move(tables), options);
 }
 
 Task<Result<std::unique_ptr<RocksStore>>> RocksStore::create(Scheduler& scheduler,
@@ -55,13 +61,16 @@ Task<Result<std::unique_ptr<RocksStore>>> RocksStore::create(Scheduler& schedule
                                                              RocksOptions options) {
   auto work = [&folder] { return RocksTables::create(folder, Changes(), kFirstRevision); };
   VMS_CO_TRY(auto tables, co_await run_on(pool, scheduler, work));
-  co_return std::make_unique<RocksStore>(scheduler, pool, std::move(tables), options);
+  co_return std::make_unique<RocksStore>(
+      scheduler, pool, std::move(folder), std::move(tables), options);
 }
 
 Task<Result<GetAnswer>> RocksStore::get(std::string key) {
   VMS_CO_CHECK(check_key(key));
   VMS_CO_TRY(const auto pass, gate_.enter());
-  auto work = [this, &key] { return tables_->get(key); };
+  const auto tables = tables_;
+  if (tables == nullptr) co_return Errc::unavailable;
+  auto work = [&tables, &key] { return tables->get(key); };
   auto answer = co_await run_on(pool_, scheduler_, work);
   co_return answer;
 }
@@ -69,7 +78,9 @@ Task<Result<GetAnswer>> RocksStore::get(std::string key) {
 Task<Result<RangeAnswer>> RocksStore::range(RangeRequest request) {
   VMS_CO_CHECK(check_range(request));
   VMS_CO_TRY(const auto pass, gate_.enter());
-  auto work = [this, &request] { return tables_->range(request); };
+  const auto tables = tables_;
+  if (tables == nullptr) co_return Errc::unavailable;
+  auto work = [&tables, &request] { return tables->range(request); };
   auto answer = co_await run_on(pool_, scheduler_, work);
   co_return answer;
 }
@@ -102,11 +113,14 @@ Task<void> RocksStore::commit_loop(Gate::Pass /*pass*/) {
     const auto group = take_group();
     std::vector<Txn> txns;
     for (const auto& waiting : group) txns.push_back(std::move(waiting->txn));
-    auto work = [this, &txns] { return tables_->apply(txns); };
+    auto work = [this, &txns]() -> Result<std::vector<RocksTables::Applied>> {
+      if (tables_ == nullptr) return Errc::unavailable;
+      return tables_->apply(txns);
+    };
     const auto applied = co_await run_on(pool_, scheduler_, work);
     for (std::size_t i = 0; i < group.size(); ++i) {
       if (applied) {
-        hub_.publish((*applied)[i].changes);
+        publish((*applied)[i].changes);
         group[i]->answer = (*applied)[i].answer;
       } else {
         group[i]->answer = applied.error();
@@ -114,6 +128,7 @@ Task<void> RocksStore::commit_loop(Gate::Pass /*pass*/) {
       group[i]->done.set();
     }
     if (applied) start_compaction_if_due(applied->back().answer.revision);
+    reopen_if_failed();
   }
   committing_ = false;
 }
@@ -145,7 +160,7 @@ Task<void> RocksStore::compact_loop(Gate::Pass /*pass*/) {
   for (bool more = true; more && !gate_.is_closed();) {
     const std::uint64_t to = compact_to_;
     const auto outcome = co_await compact_step(to);
-    if (!outcome) break;  // logged where it failed; the store answers `unavailable` from now on
+    if (!outcome) break;  // logged where it failed; later ones compact what this one did not
     more = *outcome || to != compact_to_;
   }
   compacting_ = false;
@@ -153,8 +168,10 @@ Task<void> RocksStore::compact_loop(Gate::Pass /*pass*/) {
 
 Task<Result<bool>> RocksStore::compact_step(std::uint64_t to) {
   const auto lock = co_await writing_.lock();
+  if (tables_ == nullptr) co_return Errc::unavailable;
   auto work = [this, to] { return tables_->compact(to, kCompactChunk); };
   const auto more = co_await run_on(pool_, scheduler_, work);
+  reopen_if_failed();
   co_return more;
 }
 
@@ -169,9 +186,67 @@ Task<Result<void>> RocksStore::compact(std::uint64_t revision) {
 Task<Result<void>> RocksStore::restore(Changes changes, std::uint64_t revision) {
   VMS_CO_TRY(const auto pass, gate_.enter());
   const auto lock = co_await writing_.lock();
+  if (tables_ == nullptr) co_return Errc::unavailable;
   auto work = [this, &changes, revision] { return tables_->restore(changes, revision); };
-  VMS_CO_CHECK(co_await run_on(pool_, scheduler_, work));
+  const auto outcome = co_await run_on(pool_, scheduler_, work);
+  reopen_if_failed();
+  if (!outcome) co_return outcome.error();
+  publish(changes);
+  published_ = revision;
+  co_return success();
+}
+
+void RocksStore::publish(const Changes& changes) {
+  if (changes.empty()) return;
   hub_.publish(changes);
+  published_ = changes.back().entry.mod_revision;
+}
+
+void RocksStore::reopen_if_failed() {
+  if (tables_ == nullptr || !tables_->is_failed() || reopening_) return;
+  auto pass = gate_.enter();
+  if (!pass) return;
+  reopening_ = true;
+  scheduler_.spawn(reopen_loop(std::move(*pass)));
+}
+
+Task<void> RocksStore::reopen_loop(Gate::Pass /*pass*/) {
+  while (!gate_.is_closed()) {
+    co_await sleep_for(scheduler_, kReopenPause);
+    const auto lock = co_await writing_.lock();
+    const auto opened = co_await reopen();
+    if (opened) break;
+    VMS_LOG(error, "meta", "cannot open the catalogue again: " << opened.error());
+  }
+  reopening_ = false;
+}
+
+// REQUIRES: the caller holds writing_.
+Task<Result<void>> RocksStore::reopen() {
+  if (tables_ != nullptr) {
+    auto old = std::exchange(tables_, nullptr);
+    while (old.use_count() > 1) co_await sleep_for(scheduler_, kReadersPause);  // they are short
+    auto close = [&old] {
+      old = nullptr;
+      return success();
+    };
+    VMS_CO_CHECK(co_await run_on(pool_, scheduler_, close));
+  }
+  auto work = [this] { return RocksTables::open(folder_); };
+  VMS_CO_TRY(tables_, co_await run_on(pool_, scheduler_, work));
+  VMS_LOG(info, "meta", "the catalogue is open again at revision " << tables_->opened_revision());
+  co_return co_await publish_found();
+}
+
+/// Tells watches of changes that were answered `unknown` and are there.
+Task<Result<void>> RocksStore::publish_found() {
+  while (published_ < tables_->opened_revision()) {
+    const std::uint64_t from = published_ + 1;
+    auto work = [this, from] { return tables_->history(from, kHistoryChunk); };
+    VMS_CO_TRY(const auto found, co_await run_on(pool_, scheduler_, work));
+    hub_.publish(found.changes);
+    published_ = found.through;
+  }
   co_return success();
 }
 
@@ -180,16 +255,18 @@ Task<Result<std::unique_ptr<Watch>>> RocksStore::watch(std::string prefix,
                                                        WatchCallback callback) {
   VMS_CO_CHECK(check_prefix(prefix));
   VMS_CO_TRY(const auto pass, gate_.enter());
+  const auto tables = tables_;
+  if (tables == nullptr) co_return Errc::unavailable;
   // Joined before the past is read, so that no change can fall between the two.
   auto watch = hub_.add(std::move(prefix), from_revision, std::move(callback));
   if (from_revision == 0) {
-    auto work = [this] { return tables_->revision(); };
+    auto work = [&tables] { return tables->revision(); };
     VMS_CO_TRY(const std::uint64_t now, co_await run_on(pool_, scheduler_, work));
     hub_.catch_up(watch, Changes(), now);
     co_return hub_.start(std::move(watch));
   }
   for (std::uint64_t next = from_revision;;) {
-    auto work = [this, next] { return tables_->history(next, kHistoryChunk); };
+    auto work = [&tables, next] { return tables->history(next, kHistoryChunk); };
     VMS_CO_TRY(const auto past, co_await run_on(pool_, scheduler_, work));
     hub_.catch_up(watch, past.changes, past.through);
     if (past.through >= past.revision) co_return hub_.start(std::move(watch));
@@ -199,6 +276,7 @@ Task<Result<std::unique_ptr<Watch>>> RocksStore::watch(std::string prefix,
 
 Task<Result<void>> RocksStore::close() {
   co_await gate_.close();
+  if (tables_ == nullptr) co_return Errc::unavailable;
   auto work = [this] { return tables_->close(); };
   const auto outcome = co_await run_on(pool_, scheduler_, work);
   co_return outcome;

@@ -4,9 +4,12 @@
 // Transactions that wait while one is being written are made durable together by one sync. History
 // is kept until it is older than `keep_time` or longer than `keep_revisions`, then given up.
 //
+// After a write that failed, as on a full device, every call answers `unavailable` until the folder
+// was closed and opened again, which is tried once a second: only then can it be told what of that
+// write is there.
+//
 // Invariants: an answered txn is durable; all changes are told to watches in the order they were
-// made, before the txn is answered to its caller; a failed write ends all service until the folder
-// is opened again.
+// made, each once, before the txn is answered to its caller.
 #pragma once
 
 #include <cstdint>
@@ -43,7 +46,8 @@ class RocksStore final : public RestorableStore {
                                                                         RocksOptions options);
   RocksStore(Scheduler& scheduler,
              WorkerPool& pool,
-             std::unique_ptr<RocksTables> tables,
+             std::string folder,
+             std::shared_ptr<RocksTables> tables,
              RocksOptions options);
 
   [[nodiscard]] Task<Result<GetAnswer>> get(std::string key) override;
@@ -63,19 +67,27 @@ class RocksStore final : public RestorableStore {
   [[nodiscard]] Task<void> commit_loop(Gate::Pass pass);
   [[nodiscard]] Task<void> compact_loop(Gate::Pass pass);
   [[nodiscard]] Task<Result<bool>> compact_step(std::uint64_t to);
+  [[nodiscard]] Task<void> reopen_loop(Gate::Pass pass);
+  [[nodiscard]] Task<Result<void>> reopen();
+  [[nodiscard]] Task<Result<void>> publish_found();
   [[nodiscard]] std::deque<std::shared_ptr<Waiting>> take_group();
+  void publish(const Changes& changes);
   void start_compaction_if_due(std::uint64_t revision);
+  void reopen_if_failed();
 
   Scheduler& scheduler_;
   WorkerPool& pool_;
+  std::string folder_;
   RocksOptions options_;
-  std::unique_ptr<RocksTables> tables_;
+  std::shared_ptr<RocksTables> tables_;  // null while the folder is being opened again
+  std::uint64_t published_;              // changes up to here were told to watches
   WatchHub hub_;
   TaskMutex writing_;  // RocksTables takes one writer at a time
   Gate gate_;
   std::deque<std::shared_ptr<Waiting>> queue_;
   bool committing_ = false;
   bool compacting_ = false;
+  bool reopening_ = false;
   std::uint64_t compact_to_ = 0;
   std::deque<std::pair<TimePoint, std::uint64_t>> times_;  // the revision at a time
 };

@@ -240,7 +240,7 @@ Result<std::unique_ptr<RocksTables>> RocksTables::open(const std::string& folder
   VMS_TRY(parts->db, open_db(parts->folder->db_path(), false));
   auto tables = std::unique_ptr<RocksTables>(new RocksTables(std::move(parts)));
   Reader reader(*tables->parts_->db);
-  VMS_CHECK(reader.revision());
+  VMS_TRY(tables->opened_revision_, reader.revision());
   VMS_CHECK(reader.compacted());
   return tables;
 }
@@ -273,7 +273,12 @@ Result<std::unique_ptr<RocksTables>> RocksTables::create(const std::string& fold
   VMS_CHECK(tables->parts_->write(last, true));
   VMS_FAULT("meta.rocks.before_ready");
   VMS_CHECK(marker.finish());
+  tables->opened_revision_ = revision;
   return tables;
+}
+
+bool RocksTables::is_failed() const noexcept {
+  return parts_->failed;
 }
 
 Result<std::uint64_t> RocksTables::revision() {

@@ -62,6 +62,10 @@ class RocksTables {
   [[nodiscard]] Result<bool> compact(std::uint64_t to, std::size_t changes_max);
   /// See RestorableStore.
   [[nodiscard]] Result<void> restore(const Changes& changes, std::uint64_t revision);
+  /// Of the store when it was opened.
+  [[nodiscard]] std::uint64_t opened_revision() const noexcept { return opened_revision_; }
+  /// True after a write that failed: every later call is `unavailable`.
+  [[nodiscard]] bool is_failed() const noexcept;
   /// Ends the store's use of the folder. Nothing else may be called afterwards.
   [[nodiscard]] Result<void> close();
 
@@ -74,6 +78,7 @@ class RocksTables {
                                               const Pending& pending);
   explicit RocksTables(std::unique_ptr<Parts> parts);
   std::unique_ptr<Parts> parts_;
+  std::uint64_t opened_revision_ = 0;
 };
 
 }  // namespace vmstore::meta

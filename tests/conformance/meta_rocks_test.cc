@@ -250,6 +250,35 @@ TEST(RocksStore, HistoryIsBoundedByTime) {
   }
 }
 
+// A device that is full for a while: no answer is given that might not hold, and afterwards the
+// store serves again without a restart; its watch is told of what turned out to be there, once.
+TEST(RocksStore, FullDeviceStopsServiceUntilItHasSpaceAgain) {
+  RocksBackend backend;
+  sim::VirtualScheduler& process = backend.process();
+  std::vector<std::uint64_t> told;
+  const auto watch = sim::run(process, backend.store().watch("", 0, [&told](const Event& event) {
+    told.push_back(event.entry.mod_revision);
+  }));
+  ASSERT_TRUE(watch.has_value());
+  Txn txn;
+  txn.then_ops.push_back(Op{"/a", std::string(5000, 'v')});
+  ASSERT_TRUE(sim::run(process, backend.store().txn(txn)).has_value());
+  {
+    const FileSizeLimit limit(1);
+    EXPECT_EQ(code_of(sim::run(process, backend.store().txn(txn))), Errc::unknown);
+    EXPECT_EQ(code_of(sim::run(process, backend.store().get("/a"))), Errc::unavailable);
+    process.world().run_for(std::chrono::seconds(5));  // it tries, in vain
+    EXPECT_EQ(code_of(sim::run(process, backend.store().txn(txn))), Errc::unavailable);
+  }
+  process.world().run_for(std::chrono::seconds(5));
+  const auto answer = sim::run(process, backend.store().txn(txn));
+  ASSERT_TRUE(answer.has_value()) << answer.error();
+  process.world().run_for(std::chrono::seconds(1));
+  ASSERT_GE(told.size(), 2U);
+  for (std::size_t i = 0; i < told.size(); ++i) EXPECT_EQ(told[i], 2 + i);
+  EXPECT_EQ(told.back(), answer->revision);
+}
+
 TEST(RocksStore, WaitingTransactionsShareOneSync) {
   RocksBackend backend;
   sim::CrashPoints points(backend.process().world());
