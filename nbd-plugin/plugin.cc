@@ -7,6 +7,7 @@
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -130,9 +131,19 @@ void planned_stop() {
   kill(getpid(), SIGKILL);
 }
 
+/// A foreground nbdkit asks for SIGTERM when its parent dies, and then fails its clients' requests.
+/// By SIGKILL they wait for the next server instead (vmstore up, killed).
+void die_silently_with_parent() {
+  int number = 0;
+  if (prctl(PR_GET_PDEATHSIG, &number) == 0 && number == SIGTERM) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+  }
+}
+
 int on_after_fork() noexcept {
   return guarded("start", -1, [] {
     StopSignal::block();
+    die_silently_with_parent();
     disk::ClientConfig config;
     config.endpoint = plugin->parameters.endpoint;
     config.run_folder = plugin->parameters.run_folder;
