@@ -234,6 +234,9 @@ void TestDisk::checkpoint(bool named) {
 void TestDisk::free_replaced() {
   for (const Address address : std::exchange(replaced_, {})) {
     if (std::find(keys_.begin(), keys_.end(), address.key()) == keys_.end()) continue;
+    const bool before_cut =
+        address.key() < cut_key_ || (address.key() == cut_key_ && address.block() < cut_block_);
+    if (before_cut) continue;
     std::vector<BlockRun> runs{{address.block(), 1}};
     const auto freed = machine_.run(machine_.node().store().free_private(
         address.key(), Epoch(record_.epoch()), id_, std::move(runs)));
@@ -265,7 +268,8 @@ void TestDisk::snapshot(const std::string& name) {
   state.content = content_;
   machine_.put_meta(meta::snap_key(id_, name), meta::encode(state.record));
   snapshots_[name] = std::move(state);
-  replaced_.clear();  // what is older than a cut is not the owner's to free
+  cut_key_ = key_;
+  cut_block_ = length_.blocks;
 }
 
 void TestDisk::remove_snapshot(const std::string& name) {

@@ -47,7 +47,7 @@ class TestDisk {
   void append_pages();
   void append_root();
   void name_root();
-  /// Frees blocks and pages that the newest checkpoint superseded, as an owner may.
+  /// Frees what was superseded and was written after the newest cut, as an owner may (C8).
   void free_replaced();
   /// The closed view of now.
   [[nodiscard]] meta::pb::View view() const;
@@ -96,6 +96,8 @@ class TestDisk {
   LogPosition next_replay_from_;
   meta::pb::View base_;  // of a clone before its first checkpoint
   std::vector<Address> replaced_;
+  KeyId cut_key_;  // of the newest snapshot: what lies before is not the owner's alone
+  BlockIndex cut_block_;
   Content content_;
   std::map<std::string, SnapshotState> snapshots_;
   std::uint64_t next_seed_ = 1;

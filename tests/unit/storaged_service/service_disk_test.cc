@@ -2,9 +2,12 @@
 // disk_*: holds, leases, and the relay to a disk's holder.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "base/limits.h"
 #include "meta/records.h"
 #include "meta/schema.h"
+#include "storaged/session.h"
 #include "tests/unit/storaged_service/service_fixture.h"
 
 namespace vmstore::storaged::test {
@@ -254,6 +257,32 @@ TEST_F(ServiceDisk, SilentHolderIsWaitedForOnlySoLong) {
   const auto asker = client("asker");
   ASSERT_EQ(hold(*owner, 1), Errc::ok);
   EXPECT_EQ(asker->error_of(wire::Opcode::disk_call, info_call()), Errc::timed_out);
+}
+
+TEST_F(ServiceDisk, CallsUnderWayToOneHolderAreBounded) {
+  const auto owner = client("owner", never_answer);
+  ASSERT_EQ(hold(*owner, 1), Errc::ok);
+  // Several askers, because a connection of its own has fewer calls served at once.
+  using Call = sim::Running<Result<wire::Frame>>;
+  std::vector<std::unique_ptr<Client>> askers;
+  std::vector<std::unique_ptr<Call>> calls;
+  for (int asker = 0; asker < 8; ++asker) {
+    askers.push_back(client("asker"));
+    for (int i = 0; i < 60; ++i) {
+      calls.push_back(std::make_unique<Call>(
+          askers.back()->process(),
+          askers.back()->peer().call(wire::Opcode::disk_call, wire::serialize(info_call()))));
+    }
+  }
+  machine_.world.run_for(std::chrono::seconds(2));
+  const auto busy = std::count_if(calls.begin(), calls.end(), [](const auto& call) {
+    return call->ended() && call->outcome().error() == Errc::busy;
+  });
+  const auto ended =
+      std::count_if(calls.begin(), calls.end(), [](const auto& call) { return call->ended(); });
+  EXPECT_EQ(busy, ended);
+  EXPECT_EQ(calls.size() - static_cast<std::size_t>(ended), kRelaysMax);
+  for (const auto& asker : askers) asker->kill();
 }
 
 TEST_F(ServiceDisk, BadCallsAreNotRelayed) {
