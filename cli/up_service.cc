@@ -265,7 +265,13 @@ void UpService::on_child_output(ChildLog& log) {
 
 std::string UpService::last_lines(const std::string& service) const {
   const auto found = last_lines_.find(service);
-  return found == last_lines_.end() || found->second.empty() ? "" : found->second.back();
+  if (found == last_lines_.end() || found->second.empty()) return {};
+  // A hint about --help may stand behind what went wrong.
+  const auto error =
+      std::find_if(found->second.rbegin(), found->second.rend(), [](const std::string& line) {
+        return line.find("error") != std::string::npos;
+      });
+  return error == found->second.rend() ? found->second.back() : *error;
 }
 
 void UpService::begin_stop(SupervisorTime now) {

@@ -95,7 +95,8 @@ Answer<void> purge(Context& context, const TrashOptions& options) {
   const auto count = static_cast<std::uint64_t>(std::count_if(trash.begin(), trash.end(), hit));
   if (count == 0 && !options.all) return trash_failure(*client, Errc::not_found, name);
   json::object fields{{"action", "purge"}, {"disks", count}};
-  const std::string what = options.all ? std::to_string(count) + " disks" : name;
+  const std::string what =
+      options.all ? std::to_string(count) + (count == 1 ? " disk" : " disks") : name;
   if (context.options().dry_run) {
     fields["dry_run"] = true;
     context.output().done("would purge " + what + "; vmstore gc then frees their space",

@@ -9,7 +9,7 @@ start_store
 vmstore create web 4M
 uri=$(vmstore attach web)
 mkfifo "$work/hold" "$work/said"
-in_background python3 - "$run_dir/nbd/web.sock" "$work/hold" "$work/said" <<'END'
+cat >"$work/client.py" <<'END'
 # A client of the oldest kind: negotiates, writes 4 KiB of 'x' at 1 MiB without a flush, then waits.
 import socket, struct, sys
 s = socket.socket(socket.AF_UNIX)
@@ -24,6 +24,7 @@ assert f.read(16)[4:8] == b"\0\0\0\0"
 open(sys.argv[3], "w").write("written\n")
 open(sys.argv[2]).read()
 END
+in_background python3 "$work/client.py" "$run_dir/nbd/web.sock" "$work/hold" "$work/said"
 client=$last_pid
 read -r _ <"$work/said"
 expect_exit 5 vmstore detach web

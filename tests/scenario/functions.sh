@@ -76,9 +76,10 @@ wait_until() {
   done
 }
 
-# Runs a program in the background; it is killed at the end if it still runs. Its id is $last_pid.
+# Runs a program in the background, with the stdin of the call; it is killed at the end if it still
+# runs. Its id is $last_pid.
 in_background() {
-  "$@" &
+  "$@" <&0 &
   last_pid=$!
   started_pids+=("$last_pid")
 }
