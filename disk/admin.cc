@@ -173,11 +173,13 @@ Task<Result<SnapshotTiming>> Admin::snapshot_of(VersionedDisk disk,
       remote.stall = std::chrono::nanoseconds(answer->reply->stall_ns());
       co_return remote;
     }
+    // A holder that is just giving the disk back is `busy` and did nothing.
     const bool silent = answer.error() == Errc::not_found || answer.error() == Errc::unavailable;
-    if (!silent) co_return answer.error();
+    const bool busy = answer.error() == Errc::busy;
+    if (!silent && !busy) co_return answer.error();
     // The holder went away, or its node has just started and waits for it to come back. A silent
     // holder's disk is not cut by anybody without its token [H8].
-    if (session_.scheduler().now() >= deadline) co_return Errc::unavailable;
+    if (session_.scheduler().now() >= deadline) co_return busy ? Errc::busy : Errc::unavailable;
     co_await sleep_for(session_.scheduler(), kAskAgain);
   }
 }
@@ -313,17 +315,23 @@ Task<Result<void>> Admin::resize(std::string name,
   }
   const auto object = disk_object(disk, AsyncDiskOptions());
   const bool was_owner = object->is_owner();
-  const auto acquired = co_await object->acquire();
-  if (!acquired && acquired.error() == Errc::busy && !shrink) {
+  const TimePoint deadline = session_.scheduler().now() + kHolderSilence;
+  for (;;) {
+    const auto acquired = co_await object->acquire();
+    if (acquired) break;
+    if (acquired.error() != Errc::busy || shrink) co_return acquired.error();
     pb::DiskCallRequest request;  // attached: the holder grows it, the next connect sees it
     request.mutable_disk()->set_high(object->id().high);
     request.mutable_disk()->set_low(object->id().low);
     request.mutable_resize()->set_bytes(bytes);
     const auto answer = co_await session_.node().call_holder(request);
-    if (!answer) co_return answer.error();
-    co_return success();
+    if (answer) co_return success();
+    // The holder went away: then it is ours to do.
+    const bool silent = answer.error() == Errc::not_found || answer.error() == Errc::unavailable;
+    if (!silent) co_return answer.error();
+    if (session_.scheduler().now() >= deadline) co_return Errc::unavailable;
+    co_await sleep_for(session_.scheduler(), kAskAgain);
   }
-  if (!acquired) co_return acquired.error();
   const auto outcome = co_await object->resize(bytes);
   if (was_owner) co_return outcome;
   const auto released = co_await object->release();

@@ -87,6 +87,10 @@ Task<Result<std::vector<DiskExtent>>> AsyncDisk::extents(std::uint64_t offset,
     if (mode_.load() != Mode::owner) {
       const auto acquired = co_await acquire();
       if (acquired) continue;
+      if (acquired.error() == Errc::disconnected || acquired.error() == Errc::timed_out) {
+        VMS_CO_CHECK(co_await wait_for_node());
+        continue;
+      }
       if (acquired.error() != Errc::busy) co_return acquired.error();
       // Another session holds it: everything may be data. Never a guessed hole (I10).
       found.push_back({offset, bytes, false});
@@ -138,7 +142,8 @@ Task<Result<void>> AsyncDisk::hand_over() {
 
 Task<Result<net::DiskCallAnswer>> AsyncDisk::serve(std::unique_ptr<pb::DiskCallRequest> request) {
   const auto self = shared_from_this();
-  VMS_CO_TRY(const auto pass, gate_.enter());
+  const auto pass = gate_.enter();
+  if (!pass) co_return Errc::not_found;  // being given back, and nothing was done: ask again
   net::DiskCallAnswer answer;
   answer.reply = std::make_unique<pb::DiskCallReply>();
   answer.reply->set_size_bytes(size_bytes());

@@ -21,7 +21,7 @@ class Fields {
   template <class T>
   Fields& put(T value) noexcept {
     for (std::size_t i = 0; i < sizeof(T); ++i) {
-      bytes_[size_++] = static_cast<std::byte>((value >> (8 * i)) & 0xffU);
+      bytes_[size_++] = static_cast<std::byte>(std::uint64_t{value} >> (8 * i) & 0xffU);
     }
     return *this;
   }

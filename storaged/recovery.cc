@@ -324,8 +324,8 @@ Result<void> Recovery::finish(RecoveredKey& key) {
     VMS_CHECK(files->sums().truncate(length.blocks.value * kSumBytes));
     VMS_CHECK(files->log().truncate(limits::kLogHeadBytes + length.log_bytes));
   }
-  // The head that was read may only be in the page cache, and the next one goes over the other slot:
-  // never may both be unsynced.
+  // The head that was read may only be in the page cache, and the next one goes over the other
+  // slot: never may both be unsynced.
   VMS_CHECK(files->log().sync());
   VMS_FAULT("recover.before_head");
   ++key.head.generation;

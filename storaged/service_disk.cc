@@ -129,8 +129,8 @@ Result<DiskId> check_call(const pb::DiskCallRequest& message) {
 }
 
 /// Asks the holder and passes its answer on. A holder that is gone before it was asked is
-/// `not_found` (or `unavailable` while its lease runs); one that goes while it is asked is
-/// `unknown`: it may have done what it was asked.
+/// `not_found` (or `unavailable` while its lease runs); one that goes while it is asked may have
+/// done what it was asked: `unknown`, unless asking again does no harm, then `unavailable` as well.
 Task<net::Answer> call(Node& node, wire::Frame request) {
   VMS_ANSWER_TRY(const auto message, wire::parse<pb::DiskCallRequest>(request.control));
   VMS_ANSWER_TRY(const DiskId disk, check_call(message));
@@ -146,7 +146,8 @@ Task<net::Answer> call(Node& node, wire::Frame request) {
   if (!frame) {
     const Error error = frame.error();
     const bool lost = error == Errc::disconnected || error == Errc::closing;
-    co_return refuse(lost ? Error(Errc::unknown) : error);
+    const bool matters = message.has_snapshot() || message.has_resize();
+    co_return refuse(lost ? Error(matters ? Errc::unknown : Errc::unavailable) : error);
   }
   net::Answer answer;
   answer.control = std::move(frame->control);

@@ -243,13 +243,28 @@ TEST_F(ServiceDisk, HolderThatGoesWhileItIsAskedLeavesTheOutcomeUnknown) {
   const auto owner = client("owner", never_answer);
   const auto asker = client("asker");
   ASSERT_EQ(hold(*owner, 1), Errc::ok);
+  pb::DiskCallRequest cut = info_call();
+  cut.mutable_snapshot()->set_name("v1");
+  sim::Running<Result<wire::Frame>> call(
+      asker->process(), asker->peer().call(wire::Opcode::disk_call, wire::serialize(cut)));
+  machine_.world.run_for(std::chrono::seconds(1));
+  ASSERT_FALSE(call.ended());
+  owner->process().freeze();
+  ASSERT_TRUE(call.wait(std::chrono::seconds(10)));
+  EXPECT_EQ(call.outcome().error(), Errc::unknown);
+}
+
+TEST_F(ServiceDisk, WhatChangesNothingMayBeAskedAgainWhenTheHolderGoes) {
+  const auto owner = client("owner", never_answer);
+  const auto asker = client("asker");
+  ASSERT_EQ(hold(*owner, 1), Errc::ok);
   sim::Running<Result<wire::Frame>> call(
       asker->process(), asker->peer().call(wire::Opcode::disk_call, wire::serialize(info_call())));
   machine_.world.run_for(std::chrono::seconds(1));
   ASSERT_FALSE(call.ended());
   owner->process().freeze();
   ASSERT_TRUE(call.wait(std::chrono::seconds(10)));
-  EXPECT_EQ(call.outcome().error(), Errc::unknown);
+  EXPECT_EQ(call.outcome().error(), Errc::unavailable);
 }
 
 TEST_F(ServiceDisk, SilentHolderIsWaitedForOnlySoLong) {
