@@ -14,13 +14,14 @@ grep -q 'cut off\|damaged' "$work/stderr" || fail "$(cat "$work/stderr")"
 
 mkfifo "$work/pipe"
 for signal in INT TERM; do
+  # Both ends at once: opening only one of a pipe waits for the other.
+  exec 7<>"$work/pipe"
   # bash makes background programs deaf to SIGINT: python gives it back.
   in_background python3 -c '
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
-os.execvp("vmstore", ["vmstore", "import", "-", "half"])' <"$work/pipe"
+os.execvp("vmstore", ["vmstore", "import", "-", "half"])' <"$work/pipe" 7>&-
   import=$last_pid
-  exec 7>"$work/pipe"
   head -c 3000000 "$work/a.raw" >&7
   wait_until 20 eval '[ -n "$(vmstore ls -H "vmstore-import/*")" ]'
   kill -"$signal" "$import"

@@ -14,11 +14,11 @@ socket=${uri#*socket=}
 # A guest that does not flush: one command a line, so the server changes between two writes, and
 # while one is on its way.
 mkfifo "$work/commands"
+exec 3<>"$work/commands"  # both ends at once: opening only one of a pipe waits for the other
 in_background qemu-io -t unsafe --image-opts \
   "driver=nbd,server.type=unix,server.path=$socket,export=web,reconnect-delay=60" \
-  <"$work/commands" >"$work/guest.log" 2>&1
+  <"$work/commands" >"$work/guest.log" 2>&1 3>&-
 guest=$last_pid
-exec 3>"$work/commands"
 has_written() { [ "$(grep -c '^wrote' "$work/guest.log")" -ge "$1" ]; }
 serves_again() { [ -n "$(nbdkit_pid web)" ] && [ "$(nbdkit_pid web)" != "$1" ]; }
 for ((i = 0; i < 12; i++)); do
