@@ -328,8 +328,9 @@ Task<Result<void>> Admin::resize(std::string name,
     if (answer) co_return success();
     // The holder went away: then it is ours to do.
     const bool silent = answer.error() == Errc::not_found || answer.error() == Errc::unavailable;
-    if (!silent) co_return answer.error();
-    if (session_.scheduler().now() >= deadline) co_return Errc::unavailable;
+    const bool busy = answer.error() == Errc::busy;
+    if (!silent && !busy) co_return answer.error();
+    if (session_.scheduler().now() >= deadline) co_return busy ? Errc::busy : Errc::unavailable;
     co_await sleep_for(session_.scheduler(), kAskAgain);
   }
   const auto outcome = co_await object->resize(bytes);

@@ -497,13 +497,14 @@ Task<Result<void>> AsyncDisk::release() {
 }
 
 Task<Result<void>> AsyncDisk::release_locked() {
+  // To the end: a cut that came in between would freeze an overlay that nobody writes out any more.
+  const auto lock = co_await maintenance_mutex_.lock();
   const bool wrote = log_->is_writing();
   writable_ = false;
   if (wrote) {
     const Sequence last = close_and_last_sequence(false);
     drain_closed();
     VMS_CO_CHECK(co_await log_->wait_committed(last));
-    const auto lock = co_await maintenance_mutex_.lock();
     VMS_CO_CHECK(co_await checkpoint_locked());
     co_await free_garbage(true);
   }

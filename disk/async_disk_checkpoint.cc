@@ -235,12 +235,16 @@ void AsyncDisk::store_cut(meta::pb::DiskRecord& record) const {
 Task<Result<SnapshotTiming>> AsyncDisk::cut(MakeOps make_ops, std::string name, SnapshotId id) {
   VMS_CO_TRY(const auto pass, gate_.enter());
   VMS_CO_CHECK(co_await own_for_maintenance());
+  // Before the lock: whoever gives the disk back takes the two in the other order.
+  if (view_parts_.size() + 1 >= kViewPartsMax) {
+    VMS_CO_CHECK(co_await ensure_writing_for_checkpoint());
+  }
   const auto lock = co_await maintenance_mutex_.lock();
   if (mode_.load() != Mode::owner) co_return Errc::busy;
   Scheduler& scheduler = session_.scheduler();
   if (mapping_.frozen_count() >= limits::kFrozenOverlaysMax ||
       view_parts_.size() + 1 >= kViewPartsMax) {
-    VMS_CO_CHECK(co_await ensure_writing_for_checkpoint());
+    if (!log_->is_writing()) co_return Errc::busy;
     VMS_CO_CHECK(co_await checkpoint_locked());
   }
   SnapshotTiming timing;
@@ -359,6 +363,8 @@ Task<Result<void>> AsyncDisk::own_for_maintenance() {
   for (;;) {
     const auto acquired = co_await acquire();
     if (acquired) co_return success();
+    // Being given back, and nothing was done: whoever asks may ask again.
+    if (acquired.error() == Errc::closing) co_return Errc::busy;
     if (acquired.error() != Errc::disconnected && acquired.error() != Errc::timed_out) {
       co_return acquired.error();
     }
@@ -375,6 +381,7 @@ Task<Result<void>> AsyncDisk::ensure_writing_for_checkpoint() {
 
 Task<Result<void>> AsyncDisk::resize(std::uint64_t bytes) {
   VMS_CO_TRY(const auto pass, gate_.enter());
+  VMS_CO_CHECK(co_await own_for_maintenance());
   VMS_CO_CHECK(co_await ensure_writable());
   const std::uint64_t old_bytes = size_bytes();
   if (bytes == old_bytes) co_return success();

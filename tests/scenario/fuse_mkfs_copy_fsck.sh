@@ -3,7 +3,7 @@
 # A disk as a file: a file system made and filled through a loop device over FUSE is whole and has
 # the same bytes over NBD; the write token holds between the two.
 source "$(dirname "$0")/functions.sh"
-requires nbdkit losetup mkfs.ext4 fsck.ext4 mount umount fusermount3 qemu-io qemu-img
+requires nbdkit python3 losetup mkfs.ext4 fsck.ext4 mount umount fusermount3 qemu-io qemu-img
 [ -c /dev/fuse ] || { echo "SKIP: no /dev/fuse" >&2; exit 77; }
 [ "$(id -u)" -eq 0 ] || { echo "SKIP: loop devices need root" >&2; exit 77; }
 
@@ -19,10 +19,10 @@ undo_mounts() {
 trap 'undo_mounts || cleanup; cleanup' EXIT
 
 start_store
-vmstore create web 256M
+vmstore create web 64M
 vmstore create lab/db 1G
 vmstore mount "$view"
-[ "$(stat -c %s "$view/web.raw")" -eq $((256 << 20)) ] || fail "wrong size"
+[ "$(stat -c %s "$view/web.raw")" -eq $((64 << 20)) ] || fail "wrong size"
 [ "$(find "$view" -name '*.raw' | wc -l)" -eq 2 ] || fail "wrong listing: $(find "$view")"
 
 # A file system with a real tree, through a loop device.
@@ -62,11 +62,15 @@ vmstore create fresh 1M
 [ -f "$view/fresh.raw" ] || fail "a new disk does not appear"
 for act in "touch $view/nope" "rm $view/fresh.raw" "mkdir $view/group" \
   "mv $view/fresh.raw $view/x.raw" \
-  "truncate -s 512 $view/fresh.raw" "cp /dev/null $view/fresh.raw"; do
+  "cp /dev/null $view/fresh.raw"; do
   if $act 2>"$work/stderr"; then fail "'$act' worked"; fi
 done
+# By name a disk only grows; who holds the file open may make it smaller.
+shrink='import os, sys; os.truncate(sys.argv[1], 512)'
+if python3 -c "$shrink" "$view/fresh.raw" 2>"$work/stderr"; then fail "it shrank by name"; fi
+[ "$(stat -c %s "$view/fresh.raw")" -eq $((1 << 20)) ] || fail "a refused act changed the size"
 truncate -s 2M "$view/fresh.raw"
-size_of='import json,sys; print(json.load(sys.stdin)["size"])'
+size_of='import json,sys; print(json.load(sys.stdin)["disk"]["size"])'
 [ "$(vmstore info fresh --json | python3 -c "$size_of")" \
   -eq $((2 << 20)) ] || fail "truncate did not grow the disk"
 
