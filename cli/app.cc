@@ -281,6 +281,7 @@ void add_all_verbs(VerbBook& book) {
   add_owner_verbs(book);
   add_meta_verbs(book);
   add_exec_verbs(book);
+  add_bench_verbs(book);
   add_explaining_verbs(book);
   add_completion_verbs(book);
 }

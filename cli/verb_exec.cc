@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// mount, umount, bench boot-storm: carried out by other programs; and the verbs that only explain
-// why there is nothing to do.
+// mount, umount: carried out by other programs; and the verbs that only explain why there is
+// nothing to do.
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
@@ -51,26 +51,6 @@ Answer<void> unmount(Context& context, const MountOptions& options) {
   return become_program({std::move(program), "-u", options.folder}, {});
 }
 
-void add_bench(VerbBook& book) {
-  CLI::App& bench = book.group(
-      "bench", {"Measures a store.", "bench boot-storm --clones 20", "bench boot-storm --help"});
-  CLI::App& storm = book.verb(bench,
-                              "boot-storm",
-                              {"Replays a boot on many clones at once; what "
-                               "follows goes to vmstore-bench-boot-storm.",
-                               "bench boot-storm --clones 20",
-                               "bench boot-storm --json"});
-  storm.prefix_command();
-  storm.set_help_flag();
-  CLI::App* words = &storm;
-  book.action(storm, [words](Context& context) -> Answer<void> {
-    VMS_TRY(std::string program, find_program("vmstore-bench-boot-storm"));
-    std::vector<std::string> argv = words->remaining();
-    argv.insert(argv.begin(), std::move(program));
-    return become_program(argv, environment_of(context));
-  });
-}
-
 }  // namespace
 
 void add_exec_verbs(VerbBook& book) {
@@ -90,7 +70,6 @@ void add_exec_verbs(VerbBook& book) {
   auto undone = std::make_shared<MountOptions>();
   undo.add_option("DIR", undone->folder, "The folder")->required();
   book.action(undo, [undone](Context& context) { return unmount(context, *undone); });
-  add_bench(book);
 }
 
 void add_explaining_verbs(VerbBook& book) {

@@ -19,7 +19,8 @@ void add_space_verbs(VerbBook& book);       // df, du, gc
 void add_verify_verbs(VerbBook& book);      // verify
 void add_owner_verbs(VerbBook& book);       // owner ls, break, discard
 void add_meta_verbs(VerbBook& book);        // meta backup, restore, rebuild
-void add_exec_verbs(VerbBook& book);        // mount, umount, bench boot-storm
+void add_exec_verbs(VerbBook& book);        // mount, umount
+void add_bench_verbs(VerbBook& book);       // bench boot-storm
 void add_explaining_verbs(VerbBook& book);  // flatten, sparsify, protect, unprotect
 void add_completion_verbs(VerbBook& book);  // completion bash
 
