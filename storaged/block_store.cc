@@ -157,14 +157,14 @@ Task<Result<KeyLength>> BlockStore::reserve(KeyId key_id,
   if (s.broken) co_return *s.broken;
   if (token < key->token) co_return Errc::stale_token;
   if (key->state.sealed || key->sealing) co_return Errc::sealed;
-  const std::uint64_t room = BlockIndex::kEnd - key->accepted.blocks.value;
-  const std::uint64_t wanted = data_blocks.value;
-  if (wanted > room || log_bytes > limits::kGiB) co_return Errc::invalid_argument;
+  const bool fits =
+      data_blocks.value <= BlockIndex::kEnd && log_bytes <= key->accepted.log_bytes + limits::kGiB;
+  if (!fits) co_return Errc::invalid_argument;
   VMS_CO_TRY(const auto opened, co_await s.files_of(key));
   if (key->state.damaged) co_return Errc::unknown;
   KeyLength end = key->accepted;
-  end.blocks.value += wanted;
-  end.log_bytes += log_bytes;
+  end.blocks = std::max(end.blocks, data_blocks);
+  end.log_bytes = std::max(end.log_bytes, log_bytes);
   if (!State::has_space(*key, end)) {
     VMS_CO_CHECK(co_await s.reserve_space(key, opened, end));
   }

@@ -134,6 +134,7 @@ class BlockStore {
   [[nodiscard]] Task<Result<LogAnswer>> read_log(KeyId key,
                                                  std::uint64_t log_offset,
                                                  std::uint32_t bytes_max);
+  /// Allocates what the key needs to grow to these totals; answers up to where it is allocated.
   [[nodiscard]] Task<Result<KeyLength>> reserve(KeyId key,
                                                 Epoch token,
                                                 BlockIndex data_blocks,

@@ -141,8 +141,8 @@ class Ordeal {
     } else if (choice < 17) {
       co_await punch(actor);
     } else if (choice < 19) {
-      const std::uint64_t log_bytes = 4096;
-      const BlockIndex data_blocks{64};
+      const std::uint64_t log_bytes = actor.model.length().log_bytes + 4096;
+      const BlockIndex data_blocks{actor.model.length().blocks.value + 64};
       const auto reserved = co_await machine_.store().reserve(
           actor.model.key(), actor.model.token(), data_blocks, log_bytes);
       ignore(reserved, "only that nothing else breaks");

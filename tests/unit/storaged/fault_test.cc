@@ -157,11 +157,13 @@ TEST_F(StoreFaults, NoSpaceInReplayRefusesToOpenAndLosesNothing) {
 
 TEST_F(StoreFaults, AReservationIsSpaceThatNobodyElseCanTake) {
   auto& store = machine_.store();
+  const BlockIndex data_blocks{one_.length().blocks.value + 1000};
+  const std::uint64_t log_bytes = one_.length().log_bytes + 256 * limits::kKiB;
   const auto reserved =
-      machine_.run(store.reserve(one_.key(), one_.token(), BlockIndex{1000}, 256 * limits::kKiB));
+      machine_.run(store.reserve(one_.key(), one_.token(), data_blocks, log_bytes));
   ASSERT_TRUE(reserved);
-  EXPECT_GE(reserved->blocks.value, one_.length().blocks.value + 1000);
-  EXPECT_GE(reserved->log_bytes, one_.length().log_bytes + 256 * limits::kKiB);
+  EXPECT_GE(reserved->blocks, data_blocks);
+  EXPECT_GE(reserved->log_bytes, log_bytes);
   machine_.power_cut();
   machine_.start_well();
   machine_.files.set_capacity(machine_.files.used_bytes());
@@ -173,6 +175,22 @@ TEST_F(StoreFaults, AReservationIsSpaceThatNobodyElseCanTake) {
   }
   EXPECT_EQ(without_credit, Errc::no_space);
   machine_.files.set_capacity(sim::MemoryFiles::kUnlimited);
+}
+
+TEST_F(StoreFaults, AReservationIsATotalAndDoesNotGrowWhenItIsAskedForAgain) {
+  auto& store = machine_.store();
+  const BlockIndex data_blocks{one_.length().blocks.value + 1000};
+  const std::uint64_t log_bytes = one_.length().log_bytes + 64 * limits::kKiB;
+  ASSERT_TRUE(machine_.run(store.reserve(one_.key(), one_.token(), data_blocks, log_bytes)));
+  const std::uint64_t used = machine_.files.used_bytes();
+  for (std::uint64_t i = 0; i < 10; ++i) {
+    machine_.append_well(one_, 40, i);
+    const auto again =
+        machine_.run(store.reserve(one_.key(), one_.token(), data_blocks, log_bytes));
+    ASSERT_TRUE(again);
+    EXPECT_EQ(again->blocks, data_blocks);
+  }
+  EXPECT_LE(machine_.files.used_bytes(), used + limits::kMiB);
 }
 
 TEST_F(StoreFaults, ReservationsLeaveTheReserveAlone) {
