@@ -45,7 +45,8 @@ void Scheduler::spawn(Task<void> task) {
 }
 
 void Scheduler::abandon_tasks() noexcept {
-  while (!roots_.empty()) roots_.front().destroy();
+  // Youngest first: a task uses what older tasks own, never the other way round.
+  while (!roots_.empty()) roots_.back().destroy();
 }
 
 void Yield::await_suspend(std::coroutine_handle<> waiter) {

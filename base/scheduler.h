@@ -40,7 +40,8 @@ class Scheduler {
   /// Starts a detached root task at once, on the calling (own) thread. The scheduler owns its frame
   /// and destroys it, and so everything below it, when it ends or when abandon_tasks() is called.
   void spawn(Task<void> task);
-  /// Destroys every root task that has not ended: the simulator's crash, and the end of a thread.
+  /// Destroys every root task that has not ended, the youngest first: the simulator's crash, and
+  /// the end of a thread.
   void abandon_tasks() noexcept;
   [[nodiscard]] std::size_t task_count() const noexcept { return roots_.size(); }
 

@@ -61,6 +61,23 @@ TEST_F(SchedulerTest, ASpawnedTaskRunsAtOnceUntilItSuspends) {
   EXPECT_EQ(order_, (std::vector<int>{1}));
 }
 
+Task<void> note_its_end(Scheduler& scheduler, std::vector<int>& order, int what) {
+  struct Noted {
+    std::vector<int>& order;
+    int what;
+    ~Noted() { order.push_back(what); }
+  };
+  const Noted noted{order, what};
+  co_await sleep_for(scheduler, 1s);
+}
+
+TEST_F(SchedulerTest, AbandoningEndsTheYoungestTaskFirst) {
+  process_.spawn(note_its_end(process_, order_, 1));  // owns what the next one uses
+  process_.spawn(note_its_end(process_, order_, 2));
+  process_.abandon_tasks();
+  EXPECT_EQ(order_, (std::vector<int>{2, 1}));
+}
+
 TEST_F(SchedulerTest, AbandoningASleeperCancelsItsTimer) {
   process_.spawn(sleep_and_note(process_, 1s, order_, 1));
   process_.abandon_tasks();
