@@ -67,17 +67,22 @@ void Content::resize(std::uint64_t bytes) {
 
 bool Group::allows(const Change& change,
                    const BlockPtr& seen,
-                   const std::vector<bool>* acknowledged) {
+                   const std::vector<bool>* acknowledged,
+                   InBlock looked_at) {
   Block rest = bytes_of(seen);
   for (const Part& part : change.parts) {
-    const bool is_new = same_range(seen, change.after, part.from, part.to);
-    const bool is_old = same_range(seen, change.before, part.from, part.to);
+    const std::uint32_t from = std::max(part.from, looked_at.from);
+    const std::uint32_t to = std::min(part.to, looked_at.to);
+    if (from >= to) continue;
+    const bool is_new = same_range(seen, change.after, from, to);
+    const bool is_old = same_range(seen, change.before, from, to);
     if (!is_new && !is_old) return false;
     if (!is_new && acknowledged != nullptr && (*acknowledged)[part.request]) return false;
-    std::memcpy(
-        rest.data() + part.from, bytes_of(change.before).data() + part.from, part.to - part.from);
+    std::memcpy(rest.data() + from, bytes_of(change.before).data() + from, to - from);
   }
-  return rest == bytes_of(change.before);
+  return std::memcmp(rest.data() + looked_at.from,
+                     bytes_of(change.before).data() + looked_at.from,
+                     looked_at.to - looked_at.from) == 0;
 }
 
 // ---- DiskOracle ----

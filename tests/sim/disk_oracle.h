@@ -58,11 +58,18 @@ class Group {
     BlockPtr after;
     std::vector<Part> parts;
   };
-  /// True if `seen` is `before` with any of the parts done; with `acknowledged` given, all parts of
-  /// those requests must be done.
+  struct InBlock {  // bytes of a block
+    std::uint32_t from;
+    std::uint32_t to;
+  };
+  /// True if `seen` is `before` with any of the parts done, as far as `looked_at` shows; with
+  /// `acknowledged` given, all parts of those requests must be done.
   [[nodiscard]] static bool allows(const Change& change,
                                    const BlockPtr& seen,
-                                   const std::vector<bool>* acknowledged);
+                                   const std::vector<bool>* acknowledged,
+                                   InBlock looked_at = whole_block());
+
+  [[nodiscard]] static constexpr InBlock whole_block() noexcept { return {0, kBlockBytes}; }
 
   std::map<std::uint64_t, Change> changes;
   std::vector<bool> acknowledged;  // by request

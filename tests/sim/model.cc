@@ -133,7 +133,8 @@ void Model::revive_node() {
   node_.bury(death);
   world_.run_for(world_.random_duration(Duration(0), std::chrono::seconds(2)));
   node_.start();
-  if (random().one_in(4)) points_.arm(node_.process(), "", 1 + random().below(30));
+  if (!nothing_dies_ && random().one_in(4))
+    points_.arm(node_.process(), "", 1 + random().below(30));
 }
 
 /// Lets something die during what comes next.
@@ -141,6 +142,7 @@ void Model::plan_death() {
   if (!swarm_.node_dies && !swarm_.client_dies) return;
   const bool node = swarm_.node_dies && (!swarm_.client_dies || random().one_in(2));
   if (node ? !node_.is_ready() : !host_.is_ready()) return;
+  cancel_deaths();
   VirtualScheduler& victim = node ? node_.process() : host_.process();
   switch (random().below(3)) {
     case 0:
@@ -203,12 +205,13 @@ void Model::restart_client() {
       (death == Death::power ? ", power cut" : ", killed"));
   cancel_deaths();
   bury_client(death);
-  if (death == Death::power && random().one_in(3) && node_.is_running()) {
+  if (death == Death::power && !nothing_dies_ && random().one_in(3) && node_.is_running()) {
     say("and the node with it");
     node_.process().freeze();  // everything in one room
   }
   host_.start();
-  if (random().one_in(4)) points_.arm(host_.process(), "", 1 + random().below(20));
+  if (!nothing_dies_ && random().one_in(4))
+    points_.arm(host_.process(), "", 1 + random().below(20));
 }
 
 bool Model::start_all() {
@@ -230,8 +233,6 @@ std::optional<std::string> Model::run() {
       if (random().one_in(12)) plan_death();
       step();
     }
-    cancel_deaths();
-    if (!failed() && !host_.is_ready()) revive_client();
     leave_nothing();
   }
   return failure_;

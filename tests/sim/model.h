@@ -141,6 +141,8 @@ class Model {
     std::uint64_t bytes = 0;
   };
   [[nodiscard]] Range draw_range(const ModelDisk& disk, std::uint64_t bytes_max);
+  [[nodiscard]] static Task<Result<void>> start_request(ModelDisk& disk, Request& request);
+  [[nodiscard]] static std::string describe(const Request& request);
   [[nodiscard]] Request draw_request(const ModelDisk& disk, const std::vector<Request>& others);
   void check_read(const ModelDisk& disk, const Request& request);
   void check_extents(const ModelDisk& disk, const Request& request);
@@ -195,6 +197,7 @@ class Model {
   std::optional<Uncertain> uncertain_;
   std::uint64_t names_ = 0;
   std::optional<Scheduler::TimerId> death_timer_;
+  bool nothing_dies_ = false;  // the end of the run
   std::optional<std::string> failure_;
   Counters counters_;
 };

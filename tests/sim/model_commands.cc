@@ -34,14 +34,11 @@ Task<Result<void>> snapshot(Admin& admin, std::string name, std::string snap) {
 
 /// Reads all of a snapshot.
 Task<Result<std::vector<std::byte>>> read_all(disk::Session& session,
-                                              Admin& admin,
                                               std::string name,
                                               std::string snap) {
   VMS_CO_TRY(const auto record, co_await session.catalogue().disk_by_name(std::move(name)));
-  VMS_CO_TRY(auto view,
-             co_await admin.snapshot_view(disk::disk_id_of(record.record), std::move(snap)));
   disk::SnapshotDisk opened(session);
-  VMS_CO_CHECK(co_await opened.open(std::move(view)));
+  VMS_CO_CHECK(co_await opened.open_snapshot(disk::disk_id_of(record.record), std::move(snap)));
   std::vector<std::byte> bytes(opened.size_bytes());
   VMS_CO_CHECK(co_await opened.read(0, bytes));
   co_return bytes;
@@ -236,8 +233,7 @@ void Model::read_snapshot(ModelDisk& disk) {
   if (disk.snapshots.empty()) return;
   auto entry = disk.snapshots.begin();
   std::advance(entry, static_cast<std::ptrdiff_t>(random().below(disk.snapshots.size())));
-  const auto read =
-      await(read_all(host_.session(), host_.admin(), disk.name, entry->first), "snapshot read");
+  const auto read = await(read_all(host_.session(), disk.name, entry->first), "snapshot read");
   if (!read) return;
   const std::string name = disk.name + "@" + entry->first;
   if (!*read) return fail("snapshot " + name + " cannot be read: " + to_string(read->error()));
@@ -264,8 +260,6 @@ void Model::remove_snapshot(ModelDisk& disk) {
   uncertain_.reset();
   if (!*removed) {
     if (is_lost(removed->error())) return find_out_now(uncertain);
-    // A write-out in the background may have changed its record in between: said to be tried again.
-    if (removed->error() == Errc::conflict) return;
     return fail("snapshot rm failed: " + to_string(removed->error()));
   }
   disk.snapshots.erase(snap);
@@ -414,6 +408,11 @@ void Model::apply_uncertain(const Uncertain& command,
                             const std::multiset<std::string>& trash) {
   using Kind = Uncertain::Kind;
   const auto disk = disks_.find(command.disk);
+  // The command may have held the disk's token.
+  if (disk != disks_.end()) {
+    disk->second.clean = false;
+    if (!disk->second.died) disk->second.died = Death::kill;
+  }
   const auto has_snapshot = [&] {
     const auto of_disk = snapshots.find(command.disk);
     return of_disk != snapshots.end() && of_disk->second.contains(command.other);
@@ -458,7 +457,6 @@ void Model::apply_uncertain(const Uncertain& command,
     case Kind::rollback:
     case Kind::resize:
       disk->second.either = command.snapshot.content;
-      disk->second.clean = false;
       return;
   }
 }
@@ -487,12 +485,14 @@ void Model::check_catalogue_is(const std::map<std::string, std::uint64_t>& disks
 // ---- the end ----
 
 void Model::leave_nothing() {
+  nothing_dies_ = true;
+  cancel_deaths();
   while (!failed() && !host_.is_ready()) revive_client();
   for (auto& [name, disk] : disks_) {
-    if (failed()) return;
     if (ensure_open(disk)) static_cast<void>(verify(disk));
-    for (std::size_t i = 0; i < disk.snapshots.size(); ++i) read_snapshot(disk);
-    if (!failed() && !settle(disk)) return fail("the end was not reached");
+    for (std::size_t i = 0; i < disk.snapshots.size() && !failed(); ++i) read_snapshot(disk);
+    if (failed()) return;
+    if (!settle(disk)) return fail("the end was not reached");
   }
   find_out();
   Admin& admin = host_.admin();

@@ -24,7 +24,7 @@ namespace {
 
 struct Arguments {
   std::uint64_t first = 1;
-  std::uint64_t seeds = 200;
+  std::uint64_t seeds = 1000;
   std::optional<std::uint64_t> only;
 };
 

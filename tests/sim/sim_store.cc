@@ -62,11 +62,16 @@ void SimNode::start() {
   process->scheduler.post([this, process] { boot(*process); });
 }
 
+/// A process that was killed in the middle of this says nothing any more.
+void SimNode::note_failure(Process& process, const Error& error) {
+  if (!process.scheduler.is_frozen()) failure_ = error;
+}
+
 void SimNode::boot(Process& process) {
   auto folder =
       storaged::DataFolder::open(files_, storaged::DataFolder::Missing::create, process.random);
   if (!folder) {
-    failure_ = folder.error();
+    note_failure(process, folder.error());
     return;
   }
   process.folder = std::move(*folder);
@@ -84,7 +89,7 @@ void SimNode::boot(Process& process) {
 Task<void> SimNode::serve(Process& process) {
   const auto started = co_await process.node->start();
   if (!started) {
-    failure_ = started.error();
+    note_failure(process, started.error());
     co_return;
   }
   process.listener = network_.listen(process.scheduler, endpoint_);

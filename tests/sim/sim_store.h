@@ -71,6 +71,7 @@ class SimNode {
  private:
   struct Process;
   void boot(Process& process);
+  void note_failure(Process& process, const Error& error);
   [[nodiscard]] Task<void> serve(Process& process);
 
   World& world_;
