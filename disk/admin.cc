@@ -15,6 +15,7 @@ namespace vmstore::disk {
 namespace {
 
 constexpr std::size_t kClonesPerTxn = 40;
+constexpr int kWriteOutRaces = 16;
 constexpr std::size_t kRemovalsPerTxn = 100;
 constexpr Duration kHolderSilence = limits::kLeaseTime + std::chrono::seconds(1);
 constexpr Duration kAskAgain = std::chrono::milliseconds(50);
@@ -53,14 +54,14 @@ std::uint64_t Admin::wall_ns() const {
   return static_cast<std::uint64_t>(session_.scheduler().wall_now().time_since_epoch().count());
 }
 
-std::shared_ptr<AsyncDisk> Admin::disk_object(const VersionedDisk& disk,
-                                              const AsyncDiskOptions& options) {
+std::shared_ptr<AsyncDisk> Admin::open(const VersionedDisk& disk, const AsyncDiskOptions& options) {
   auto& slot = open_[disk_id_of(disk.record)];
   auto object = slot.lock();
   if (object == nullptr || object->is_closed()) {
     object = std::make_shared<AsyncDisk>(session_, disk, options);
     slot = object;
   }
+  object->enter();
   return object;
 }
 
@@ -150,18 +151,13 @@ Task<Result<SnapshotTiming>> Admin::snapshot_of(VersionedDisk disk,
                                                 bool written_out) {
   const TimePoint deadline = session_.scheduler().now() + kHolderSilence;
   for (;;) {
-    const auto object = disk_object(disk, AsyncDiskOptions());
-    const bool was_owner = object->is_owner();
+    const auto object = open(disk, AsyncDiskOptions());
     auto timing =
         written_out ? co_await object->write_out_snapshot(snap) : co_await object->snapshot(snap);
-    if (timing || timing.error() != Errc::busy) {
-      // What this command took only for the cut it gives back at once.
-      if (!was_owner && object.use_count() == 1) {
-        const auto released = co_await object->release();
-        if (timing && !released) co_return released.error();
-      }
-      co_return timing;
-    }
+    // What this command took only for the cut it gives back at once.
+    const auto left = co_await object->leave();
+    if (timing && !left) co_return left.error();
+    if (timing || timing.error() != Errc::busy) co_return timing;
     pb::DiskCallRequest request;
     request.mutable_disk()->set_high(object->id().high);
     request.mutable_disk()->set_low(object->id().low);
@@ -186,19 +182,23 @@ Task<Result<SnapshotTiming>> Admin::snapshot_of(VersionedDisk disk,
 
 Task<Result<void>> Admin::remove_snapshot(std::string name, std::string snap) {
   VMS_CO_TRY(const auto disk, co_await catalogue_.disk_by_name(std::move(name)));
-  VMS_CO_TRY(const auto found, co_await catalogue_.snapshot(disk_id_of(disk.record), snap));
-  meta::Txn txn;
   const std::string key = meta::snap_key(disk_id_of(disk.record), snap);
-  txn.compares.push_back(meta::Compare{key, found.revision});
-  const meta::Op removal = remove_op(key);
-  txn.then_ops.push_back(removal);
-  VMS_CO_CHECK(co_await catalogue_.commit(std::move(txn), removal));
-  co_return success();
-}
-
-Task<Result<ClosedView>> Admin::snapshot_view(DiskId disk, std::string snap) {
-  VMS_CO_TRY(const auto found, co_await catalogue_.snapshot(disk, std::move(snap)));
-  co_return view_from(found.record.view());
+  std::optional<SnapshotId> meant;
+  for (int attempt = 0; attempt < kWriteOutRaces; ++attempt) {
+    VMS_CO_TRY(const auto found, co_await catalogue_.snapshot(disk_id_of(disk.record), snap));
+    const auto id = meta::from_pb<SnapshotId>(found.record.id());
+    if (meant && *meant != id) co_return Errc::not_found;  // a namesake was made meanwhile
+    meant = id;
+    meta::Txn txn;
+    txn.compares.push_back(meta::Compare{key, found.revision});
+    const meta::Op removal = remove_op(key);
+    txn.then_ops.push_back(removal);
+    const auto removed = co_await catalogue_.commit(std::move(txn), removal);
+    if (removed) co_return success();
+    if (removed.error() != Errc::conflict) co_return removed.error();
+    // The disk's owner wrote its view out in between.
+  }
+  co_return Errc::conflict;
 }
 
 Task<Result<VersionedDisk>> Admin::free_to_change(std::string name, bool force) {
@@ -213,12 +213,15 @@ Task<Result<VersionedDisk>> Admin::free_to_change(std::string name, bool force) 
 
 Task<Result<void>> Admin::rollback(std::string name, std::string snap, bool force) {
   VMS_CO_TRY(const auto disk, co_await free_to_change(std::move(name), force));
-  VMS_CO_TRY(auto view, co_await snapshot_view(disk_id_of(disk.record), std::move(snap)));
-  const auto object = disk_object(disk, AsyncDiskOptions());
-  const auto outcome = co_await object->rollback(std::move(view));
-  const auto released = co_await object->release();
+  const DiskId id = disk_id_of(disk.record);
+  VMS_CO_TRY(const auto target, co_await catalogue_.snapshot(id, snap));
+  // Removed before the disk names its view, the view might be collected already.
+  const meta::Compare still_there{meta::snap_key(id, snap), target.revision};
+  const auto object = open(disk, AsyncDiskOptions());
+  const auto outcome = co_await object->rollback(view_from(target.record.view()), still_there);
+  const auto left = co_await object->leave();
   if (!outcome) co_return outcome;
-  co_return released;
+  co_return left;
 }
 
 // ---- clones ----
@@ -228,7 +231,7 @@ Task<Result<void>> Admin::clone(std::string source, std::vector<std::string> nam
   if (names.empty()) co_return Errc::invalid_argument;
   for (const std::string& name : names) {
     if (!is_valid_disk_name(name)) co_return Errc::invalid_argument;
-    const auto taken = co_await catalogue_.store().get(meta::name_key(name));
+    const auto taken = co_await catalogue_.get(meta::name_key(name));
     if (!taken) co_return taken.error();
     if (taken->entry) co_return Errc::exists;
   }
@@ -253,48 +256,58 @@ Task<Result<void>> Admin::clone(std::string source, std::vector<std::string> nam
   co_return outcome;
 }
 
-Task<Result<void>> Admin::make_clones(const VersionedDisk& source,
-                                      std::string snap,
-                                      std::string base_name,
-                                      std::vector<std::string> names) {
+Task<Result<void>> Admin::commit_clones(const VersionedDisk& source,
+                                        std::string snap,
+                                        std::string base_name,
+                                        std::vector<std::string> names) {
   const DiskId parent = disk_id_of(source.record);
-  VMS_CO_TRY(const auto found, co_await catalogue_.snapshot(parent, snap));
-  std::vector<std::string> made;
-  Result<void> outcome = success();
-  for (std::size_t at = 0; at < names.size() && outcome; at += kClonesPerTxn) {
+  std::uint64_t tried = 0;
+  for (;;) {
+    VMS_CO_TRY(const auto found, co_await catalogue_.snapshot(parent, snap));
+    // The same snapshot twice: it was not the owner's write-out that came in between.
+    if (found.revision == std::exchange(tried, found.revision)) co_return Errc::exists;
     meta::Txn txn;
     // Still there, unchanged: so what its view names is reachable until the clones name it too.
     txn.compares.push_back(meta::Compare{meta::snap_key(parent, snap), found.revision});
-    const std::size_t end = std::min(names.size(), at + kClonesPerTxn);
-    for (std::size_t i = at; i < end; ++i) {
+    for (const std::string& name : names) {
       const auto id = session_.random().id128<DiskId>();
       meta::pb::DiskRecord record = fresh_record(
-          id, names[i], found.record.view().size_bytes(), source.record.copies(), wall_ns());
+          id, name, found.record.view().size_bytes(), source.record.copies(), wall_ns());
       *record.mutable_base() = found.record.view();
       record.set_base_name(base_name);
       record.set_domain(source.record.domain());
-      txn.compares.push_back(meta::Compare{meta::name_key(names[i]), false});
+      txn.compares.push_back(meta::Compare{meta::name_key(name), false});
       txn.then_ops.push_back(put_op(meta::disk_key(id), meta::encode(record)));
-      txn.then_ops.push_back(put_op(meta::name_key(names[i]), meta::encode_id(id)));
+      txn.then_ops.push_back(put_op(meta::name_key(name), meta::encode_id(id)));
     }
     const meta::Op proof = txn.then_ops.back();
     VMS_FAULT("disk.before_clones");
     const auto committed = co_await catalogue_.commit(std::move(txn), proof);
-    if (!committed) {
-      outcome = committed.error() == Errc::conflict ? Error(Errc::exists) : committed.error();
-    } else {
-      made.insert(made.end(),
-                  names.begin() + static_cast<std::ptrdiff_t>(at),
-                  names.begin() + static_cast<std::ptrdiff_t>(end));
-    }
+    if (committed) co_return success();
+    if (committed.error() != Errc::conflict) co_return committed.error();
+  }
+}
+
+Task<Result<void>> Admin::make_clones(const VersionedDisk& source,
+                                      std::string snap,
+                                      std::string base_name,
+                                      std::vector<std::string> names) {
+  std::size_t made = 0;
+  Result<void> outcome = success();
+  while (made < names.size() && outcome) {
+    const std::size_t end = std::min(names.size(), made + kClonesPerTxn);
+    std::vector<std::string> some(names.begin() + static_cast<std::ptrdiff_t>(made),
+                                  names.begin() + static_cast<std::ptrdiff_t>(end));
+    outcome = co_await commit_clones(source, snap, base_name, std::move(some));
+    if (outcome) made = end;
   }
   if (outcome) co_return outcome;
-  for (const std::string& name : made) {
-    const auto undone = co_await remove(name, true, false);
+  for (std::size_t i = 0; i < made; ++i) {
+    const auto undone = co_await remove(names[i], true, false);
     if (!undone) {
       VMS_LOG(error,
               "admin",
-              "clone " << name << " could not be taken back: " << to_string(undone.error()));
+              "clone " << names[i] << " could not be taken back: " << to_string(undone.error()));
     }
   }
   co_return outcome;
@@ -313,16 +326,22 @@ Task<Result<void>> Admin::resize(std::string name,
   if (shrink) {
     VMS_CO_TRY(disk, co_await free_to_change(std::move(name), force));
   }
-  const auto object = disk_object(disk, AsyncDiskOptions());
-  const bool was_owner = object->is_owner();
+  const auto object = open(disk, AsyncDiskOptions());
+  const auto outcome = co_await resize_object(*object, bytes, !shrink);
+  const auto left = co_await object->leave();
+  if (!outcome) co_return outcome;
+  co_return left;
+}
+
+Task<Result<void>> Admin::resize_object(AsyncDisk& object, std::uint64_t bytes, bool holder_may) {
   const TimePoint deadline = session_.scheduler().now() + kHolderSilence;
   for (;;) {
-    const auto acquired = co_await object->acquire();
-    if (acquired) break;
-    if (acquired.error() != Errc::busy || shrink) co_return acquired.error();
+    const auto acquired = co_await object.acquire();
+    if (acquired) co_return co_await object.resize(bytes);
+    if (acquired.error() != Errc::busy || !holder_may) co_return acquired.error();
     pb::DiskCallRequest request;  // attached: the holder grows it, the next connect sees it
-    request.mutable_disk()->set_high(object->id().high);
-    request.mutable_disk()->set_low(object->id().low);
+    request.mutable_disk()->set_high(object.id().high);
+    request.mutable_disk()->set_low(object.id().low);
     request.mutable_resize()->set_bytes(bytes);
     const auto answer = co_await session_.node().call_holder(request);
     if (answer) co_return success();
@@ -333,11 +352,6 @@ Task<Result<void>> Admin::resize(std::string name,
     if (session_.scheduler().now() >= deadline) co_return busy ? Errc::busy : Errc::unavailable;
     co_await sleep_for(session_.scheduler(), kAskAgain);
   }
-  const auto outcome = co_await object->resize(bytes);
-  if (was_owner) co_return outcome;
-  const auto released = co_await object->release();
-  if (!outcome) co_return outcome;
-  co_return released;
 }
 
 Task<Result<void>> Admin::rename(std::string from, std::string to) {
@@ -353,7 +367,7 @@ Task<Result<void>> Admin::rename(std::string from, std::string to) {
   const auto done =
       co_await catalogue_.update(disk, std::move(wanted), std::move(compares), std::move(ops));
   if (done || done.error() != Errc::conflict) co_return done;
-  const auto taken = co_await catalogue_.store().get(meta::name_key(to));
+  const auto taken = co_await catalogue_.get(meta::name_key(to));
   const bool name_taken = taken && taken->entry;
   co_return name_taken ? Errc::exists : Errc::busy;
 }

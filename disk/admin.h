@@ -51,11 +51,10 @@ class Admin {
   [[nodiscard]] Task<Result<std::uint64_t>> export_catalogue(Client::CataloguePage page);
   [[nodiscard]] Task<Result<void>> import_catalogue(std::vector<CatalogueEntry> entries);
 
-  /// The session's object for a disk: the open one, or a new one.
-  [[nodiscard]] std::shared_ptr<AsyncDisk> disk_object(const VersionedDisk& disk,
-                                                       const AsyncDiskOptions& options);
-  /// The view of a snapshot.
-  [[nodiscard]] Task<Result<ClosedView>> snapshot_view(DiskId disk, std::string snap);
+  /// The session's object for a disk, the open one or a new one, with a user more: the caller ends
+  /// with AsyncDisk::leave() or drop().
+  [[nodiscard]] std::shared_ptr<AsyncDisk> open(const VersionedDisk& disk,
+                                                const AsyncDiskOptions& options);
 
  private:
   [[nodiscard]] Task<Result<DiskSummary>> summarize(const VersionedDisk& disk);
@@ -64,12 +63,23 @@ class Admin {
   [[nodiscard]] Task<Result<SnapshotTiming>> snapshot_of(VersionedDisk disk,
                                                          std::string snap,
                                                          bool written_out);
+  /// `holder_may`: a session that holds the disk does it for us.
+  [[nodiscard]] Task<Result<void>> resize_object(AsyncDisk& object,
+                                                 std::uint64_t bytes,
+                                                 bool holder_may);
+  /// All of `names`, or none, in one transaction.
+  [[nodiscard]] Task<Result<void>> commit_clones(const VersionedDisk& source,
+                                                 std::string snap,
+                                                 std::string base_name,
+                                                 std::vector<std::string> names);
   [[nodiscard]] Task<Result<void>> make_clones(const VersionedDisk& source,
                                                std::string snap,
                                                std::string base_name,
                                                std::vector<std::string> names);
   [[nodiscard]] Task<Result<void>> purge_one(VersionedDisk disk);
-  [[nodiscard]] Task<Result<void>> verify_view(ClosedView view, VerifyReport& report);
+  [[nodiscard]] Task<Result<void>> verify_snapshot(DiskId id,
+                                                   std::string name,
+                                                   VerifyReport& report);
   [[nodiscard]] Task<Result<void>> raise_key_counter(std::uint64_t next);
   [[nodiscard]] std::uint64_t wall_ns() const;
 

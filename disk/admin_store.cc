@@ -60,7 +60,7 @@ Task<Result<std::uint64_t>> Admin::export_catalogue(Client::CataloguePage page) 
   meta::RangeRequest request;
   request.prefix = "/";
   for (;;) {
-    VMS_CO_TRY(const auto answer, co_await catalogue_.store().range(request));
+    VMS_CO_TRY(const auto answer, co_await catalogue_.range(request));
     std::vector<CatalogueEntry> entries;
     for (const meta::Entry& entry : answer.entries) entries.push_back({entry.key, entry.value});
     VMS_CO_CHECK(page(entries));

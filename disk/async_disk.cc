@@ -15,6 +15,8 @@ namespace vmstore::disk {
 namespace {
 
 constexpr int kTokenRaces = 8;
+constexpr Duration kAskAgain = std::chrono::milliseconds(20);
+constexpr Duration kReleaseWait = std::chrono::seconds(30);
 
 LogPosition sealed_end(const meta::pb::DiskRecord& record) {
   const KeyLength length = meta::from_pb(record.last_sealed_length());
@@ -58,7 +60,7 @@ void AsyncDisk::become_failed(const Error& error) {
   failure_ = error;
   writable_ = false;
   mode_ = Mode::failed;
-  session_.unregister_disk(id_);
+  session_.unregister_disk(id_, this);
   VMS_LOG(error,
           "disk",
           "disk " << id_.hex() << " answers only errors from here on: " << to_string(error));
@@ -86,11 +88,9 @@ Task<Result<void>> AsyncDisk::acquire_locked() {
     VMS_CO_TRY(const auto holder, co_await session_.node().holder(id_));
     if (holder.held) co_return Errc::busy;
     handle_.reset();
-    if (!options_.bulk) {
-      auto handle = session_.batches().open(session_.store(), id_, false);
-      if (!handle && handle.error() != Errc::not_found) co_return handle.error();
-      if (handle) handle_ = std::move(*handle);
-    }
+    auto handle = session_.batches().open(session_.store(), id_, false);
+    if (!handle && handle.error() != Errc::not_found) co_return handle.error();
+    if (handle) handle_ = std::move(*handle);
     const bool clean = newest.record.state() == meta::pb::DiskRecord::released;
     const meta::pb::Writer prior = newest.record.writer();
     record_.adopt(std::move(newest));
@@ -103,8 +103,11 @@ Task<Result<void>> AsyncDisk::acquire_locked() {
       co_return Errc::stale_token;
     }
     const auto state = clean ? meta::pb::DiskRecord::held : meta::pb::DiskRecord::recovering;
-    const auto taken = co_await record_.take_token(state);
+    const auto nonce = session_.random().id128<TokenNonce>();
+    const auto taken = co_await record_.take_token(state, nonce);
     if (!taken && taken.error() == Errc::conflict) continue;
+    // Taken or not, nothing was written under it: the caller begins again.
+    if (!taken && taken.error() == Errc::unknown) co_return Errc::timed_out;
     if (!taken) co_return taken.error();
     const Epoch next = record_.epoch();
     const auto announced = co_await session_.node().hold(id_, next);
@@ -114,7 +117,7 @@ Task<Result<void>> AsyncDisk::acquire_locked() {
     session_.register_disk(id_, this);
     const auto recovered = co_await recover(clean, prior);
     if (!recovered) {
-      session_.unregister_disk(id_);
+      session_.unregister_disk(id_, this);
       const auto given_back = co_await session_.node().release(id_, next);
       ignore(given_back, "the lease runs out by itself");
       co_await drop_log();
@@ -272,45 +275,48 @@ Result<void> AsyncDisk::stale_batch_file(const BatchFileContent* content) {
   return success();
 }
 
-Task<Result<void>> AsyncDisk::recover_batch_file(Sequence recovered,
-                                                 bool clean,
-                                                 const meta::pb::Writer& prior) {
-  if (options_.bulk) co_return success();
-  const Epoch prior_epoch(prior.epoch());
-  const bool expected =
-      !clean && prior.has_batch_file() && meta::from_pb<BootId>(prior.boot_id()) == session_.boot();
-  if (handle_ == nullptr || handle_->is_new()) {
-    if (expected) co_return stale_batch_file(nullptr);
-    co_return success();
-  }
+BatchFileIdentity AsyncDisk::batch_identity() const {
   BatchFileIdentity identity;
   identity.store = session_.store();
   identity.disk = id_;
   identity.boot = session_.boot();
-  auto content = scan_batch_file(handle_->memory(), identity);
-  if (!content) {
-    VMS_LOG(error,
-            "disk",
-            "batch file of disk " << record_.get().name() << ": " << to_string(content.error()));
-    co_return content.error();
-  }
-  if (content->condition != BatchFileCondition::live) {
-    if (expected && content->condition == BatchFileCondition::blank) {
-      co_return stale_batch_file(nullptr);
+  return identity;
+}
+
+Task<Result<void>> AsyncDisk::recover_batch_file(Sequence recovered,
+                                                 bool clean,
+                                                 const meta::pb::Writer& prior) {
+  RecordedWriter writer;
+  writer.epoch = Epoch(prior.epoch());
+  writer.is_clean = clean;
+  writer.has_file_of_this_boot =
+      prior.has_batch_file() && meta::from_pb<BootId>(prior.boot_id()) == session_.boot();
+  std::optional<BatchFileContent> found;
+  if (handle_ != nullptr && !handle_->is_new()) {
+    auto content = scan_batch_file(handle_->memory(), batch_identity());
+    if (!content) {
+      VMS_LOG(error,
+              "disk",
+              "batch file of disk " << record_.get().name() << ": " << to_string(content.error()));
+      co_return content.error();
     }
-    co_return success();
+    found = std::move(*content);
   }
-  const auto missing = content->missing_after(recovered);
-  if (missing.empty()) co_return success();
-  if (!content->state.names(prior_epoch)) co_return stale_batch_file(&*content);
-  co_return co_await append_left_over(std::move(*content), recovered, prior_epoch);
+  switch (judge_left_over(found ? &*found : nullptr, writer, recovered)) {
+    case LeftOver::nothing:
+      co_return success();
+    case LeftOver::lost:
+      co_return stale_batch_file(found ? &*found : nullptr);
+    case LeftOver::append:
+      break;
+  }
+  co_return co_await append_left_over(std::move(*found), recovered, writer.epoch);
 }
 
 Task<Result<void>> AsyncDisk::append_left_over(BatchFileContent content,
                                                Sequence recovered,
                                                Epoch keep) {
-  BatchFileIdentity identity = content.identity;
-  auto adopted = BatchFile::adopt(handle_->memory(), identity);
+  auto adopted = BatchFile::adopt(handle_->memory(), content.identity);
   if (!adopted) co_return adopted.error();
   const auto missing = content.missing_after(recovered);
   batch_ = std::move(*adopted);
@@ -373,7 +379,7 @@ void AsyncDisk::note_writing() {
 }
 
 Task<void> AsyncDisk::lose_token() {
-  session_.unregister_disk(id_);
+  session_.unregister_disk(id_, this);
   mode_ = Mode::idle;
   co_await drop_log();
   handle_.reset();
@@ -397,14 +403,12 @@ Task<Result<void>> AsyncDisk::make_batch_memory() {
                                    : handle_->is_new() ? handle_->allocate()
                                                        : success();
     if (allocated) {
-      BatchFileIdentity identity;
-      identity.store = session_.store();
-      identity.disk = id_;
-      identity.boot = session_.boot();
+      // The recorded writer beside us: a death before the CAS that makes us the writer leaves its
+      // file, which held nothing any more, and this one tells so.
       BatchFileState state;
-      state.epochs[0] = record_.epoch();
+      state.epochs = {record_.epoch(), Epoch(record_.get().writer().epoch())};
       if (options_.guest) state.guest = *options_.guest;
-      batch_ = BatchFile::create(handle_->memory(), identity, state);
+      batch_ = BatchFile::create(handle_->memory(), batch_identity(), state);
       co_return success();
     }
     handle_.reset();
@@ -413,18 +417,18 @@ Task<Result<void>> AsyncDisk::make_batch_memory() {
             "disk " << record_.get().name() << ": no batch file on tmpfs ("
                     << to_string(allocated.error())
                     << "): every write waits until it is committed");
+  } else if (handle_ != nullptr) {
+    // Nothing is left in it (recovery saw to that), and nothing will be put there.
+    ignore(handle_->remove(), "the next session finds it void");
+    handle_.reset();
   }
   heap_memory_.resize(limits::kBatchFileBytes + kBlockBytes);
   const auto raw = reinterpret_cast<std::uintptr_t>(heap_memory_.data());
   const std::size_t skip = (kBlockBytes - raw % kBlockBytes) % kBlockBytes;
-  BatchFileIdentity identity;
-  identity.store = session_.store();
-  identity.disk = id_;
-  identity.boot = session_.boot();
   BatchFileState state;
   state.epochs[0] = record_.epoch();
   const MutableBytes memory = MutableBytes(heap_memory_).subspan(skip, limits::kBatchFileBytes);
-  batch_ = BatchFile::create(memory, identity, state);
+  batch_ = BatchFile::create(memory, batch_identity(), state);
   write_through_ = !options_.bulk;
   co_return success();
 }
@@ -442,11 +446,18 @@ Task<Result<void>> AsyncDisk::start_writing_locked() {
 }
 
 Task<Result<void>> AsyncDisk::ensure_writable() {
+  do {
+    VMS_CO_CHECK(co_await try_become_writable());
+  } while (!writable_.load());
+  co_return success();
+}
+
+Task<Result<void>> AsyncDisk::try_become_writable() {
   for (;;) {
     if (failure_) co_return *failure_;
     const auto acquired = co_await acquire();
     if (acquired) break;
-    if (acquired.error() == Errc::disconnected || acquired.error() == Errc::timed_out) {
+    if (net::is_connection_trouble(acquired.error())) {
       VMS_CO_CHECK(co_await wait_for_node());
       continue;
     }
@@ -465,7 +476,7 @@ Task<Result<void>> AsyncDisk::ensure_writable() {
     co_await lose_token();  // nothing was written under it: another attempt harms nobody
     co_return success();
   }
-  if (!started && (started.error() == Errc::disconnected || started.error() == Errc::timed_out)) {
+  if (!started && net::is_connection_trouble(started.error())) {
     co_return co_await wait_for_node();  // the caller tries again
   }
   co_return started;
@@ -474,15 +485,24 @@ Task<Result<void>> AsyncDisk::ensure_writable() {
 Task<Result<void>> AsyncDisk::wait_for_node() {
   const auto connected =
       co_await session_.node().wait_connected(session_.scheduler().now() + std::chrono::seconds(5));
-  if (connected || connected.error() == Errc::timed_out ||
-      connected.error() == Errc::disconnected) {
-    if (stopping_.is_set() && !connected) co_return Errc::closing;
-    co_return success();
-  }
-  co_return connected.error();
+  if (!connected && !net::is_connection_trouble(connected.error())) co_return connected.error();
+  if (stopping_.is_set() && !connected) co_return Errc::closing;
+  if (connected) co_await sleep_for(session_.scheduler(), kAskAgain);  // never a busy loop
+  co_return success();
 }
 
 // ---- giving it back ----
+
+Task<Result<void>> AsyncDisk::leave() {
+  VMS_ASSERT(users_ > 0);
+  if (--users_ > 0) co_return success();
+  co_return co_await release();
+}
+
+Task<void> AsyncDisk::drop() {
+  VMS_ASSERT(users_ > 0);
+  if (--users_ == 0) co_await abandon();
+}
 
 Task<Result<void>> AsyncDisk::release() {
   stopping_.set();
@@ -497,6 +517,7 @@ Task<Result<void>> AsyncDisk::release() {
 }
 
 Task<Result<void>> AsyncDisk::release_locked() {
+  const TimePoint deadline = session_.scheduler().now() + kReleaseWait;
   // To the end: a cut that came in between would freeze an overlay that nobody writes out any more.
   const auto lock = co_await maintenance_mutex_.lock();
   const bool wrote = log_->is_writing();
@@ -505,22 +526,25 @@ Task<Result<void>> AsyncDisk::release_locked() {
     const Sequence last = close_and_last_sequence(false);
     drain_closed();
     VMS_CO_CHECK(co_await log_->wait_committed(last));
-    VMS_CO_CHECK(co_await checkpoint_locked());
+    VMS_CO_CHECK(co_await checkpoint_until(deadline));
     co_await free_garbage(true);
   }
   const auto settle = [this, wrote](meta::pb::DiskRecord& record) {
     record.set_state(meta::pb::DiskRecord::released);
     record.set_last_sequence(last_assigned_);
+    // A later session that dies before it wrote anything must not be asked for this one's file.
+    record.mutable_writer()->set_has_batch_file(false);
     if (!wrote) return;
     *record.mutable_log_end() = meta::to_pb(log_->end());
     record.set_open_blocks(log_->data_end().value);
   };
-  for (int attempt = 0;; ++attempt) {
+  for (;;) {
     const auto settled = co_await record_.change(settle);
     if (settled) break;
-    const bool lost = settled.error() == Errc::disconnected || settled.error() == Errc::timed_out;
-    if (!lost || attempt >= kTokenRaces) co_return settled.error();
-    const auto connected = co_await wait_for_node();
+    const bool lost =
+        net::is_connection_trouble(settled.error()) || settled.error() == Errc::unknown;
+    if (!lost || session_.scheduler().now() >= deadline) co_return settled.error();
+    const auto connected = co_await session_.node().wait_connected(deadline);
     ignore(connected, "the next attempt tells");
   }
   VMS_FAULT("disk.released");
@@ -528,12 +552,22 @@ Task<Result<void>> AsyncDisk::release_locked() {
     ignore(handle_->remove(), "an empty batch file is harmless");
     handle_.reset();
   }
-  session_.unregister_disk(id_);
+  session_.unregister_disk(id_, this);
   const auto given_back = co_await session_.node().release(id_, record_.epoch());
   ignore(given_back, "the lease runs out by itself");
   mode_ = Mode::idle;
   co_await drop_log();
   co_return success();
+}
+
+Task<Result<void>> AsyncDisk::checkpoint_until(TimePoint deadline) {
+  for (;;) {
+    const auto written = co_await checkpoint_locked();
+    const bool lost = !written && net::is_connection_trouble(written.error());
+    if (!lost || session_.scheduler().now() >= deadline) co_return written;
+    const auto connected = co_await session_.node().wait_connected(deadline);
+    ignore(connected, "the next attempt tells");
+  }
 }
 
 Task<void> AsyncDisk::abandon() {
@@ -544,7 +578,7 @@ Task<void> AsyncDisk::abandon() {
   if (log_ != nullptr) log_->stop();
   co_await gate_.close();
   co_await drop_log();
-  session_.unregister_disk(id_);
+  session_.unregister_disk(id_, this);
   handle_.reset();
 }
 

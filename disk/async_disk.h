@@ -92,7 +92,13 @@ class AsyncDisk final : public HeldDisk,
                                                               std::size_t count_max);
   /// Takes the token and recovers, if not done yet. `busy`: another session holds the disk.
   [[nodiscard]] Task<Result<void>> acquire();
-  /// Commits everything, writes the index out, gives the token back.
+  /// A user more: an open front end, or a command. Each is matched by one leave().
+  void enter() noexcept { ++users_; }
+  /// The last user to leave gives the disk back; the object is of no use after that.
+  [[nodiscard]] Task<Result<void>> leave();
+  /// leave() of a user that does not wait to give anything back.
+  [[nodiscard]] Task<void> drop();
+  /// Commits everything, writes the index out, gives the token back, whoever still uses it.
   [[nodiscard]] Task<Result<void>> release();
   /// Writes the overlay out as pages and a root.
   [[nodiscard]] Task<Result<void>> checkpoint();
@@ -111,11 +117,13 @@ class AsyncDisk final : public HeldDisk,
                                                  std::string name = {},
                                                  SnapshotId id = {});
   [[nodiscard]] Task<Result<void>> resize(std::uint64_t bytes);
-  /// The disk becomes what `view` says; everything else of it becomes garbage.
-  [[nodiscard]] Task<Result<void>> rollback(ClosedView view);
+  /// The disk becomes what `view` says if `still_there` holds; everything else of it becomes
+  /// garbage.
+  [[nodiscard]] Task<Result<void>> rollback(ClosedView view, meta::Compare still_there);
   [[nodiscard]] OwnedRecord& record() noexcept { return record_; }
   [[nodiscard]] bool is_owner() const noexcept { return mode_.load() == Mode::owner; }
-  [[nodiscard]] bool is_closed() const noexcept { return mode_.load() == Mode::closed; }
+  /// Closed, or about to be.
+  [[nodiscard]] bool is_closed() const noexcept { return stopping_.is_set(); }
   /// Drops what this session caches of the index and the data (tests: evict).
   void evict();
 
@@ -147,8 +155,11 @@ class AsyncDisk final : public HeldDisk,
   [[nodiscard]] Task<Result<void>> hand_over();
   [[nodiscard]] Task<Result<void>> read_through_holder(std::uint64_t offset, MutableBytes into);
   [[nodiscard]] Task<Result<void>> ensure_writable();
+  /// Success does not say that it is: what stood in the way may have passed, try again.
+  [[nodiscard]] Task<Result<void>> try_become_writable();
   [[nodiscard]] Task<Result<void>> start_writing_locked();
   [[nodiscard]] Task<Result<void>> make_batch_memory();
+  [[nodiscard]] BatchFileIdentity batch_identity() const;
   void note_writing();
   [[nodiscard]] Task<void> drop_log();
   [[nodiscard]] Task<void> lose_token();
@@ -162,6 +173,7 @@ class AsyncDisk final : public HeldDisk,
     Address top;
     Address address;
     bool have_bytes = false;
+    int times_gone = 0;  // found freed when it was to be read
     std::vector<std::byte> bytes;
   };
   enum class Outcome { done, merge, full, no_credit, not_owner };
@@ -177,6 +189,7 @@ class AsyncDisk final : public HeldDisk,
   [[nodiscard]] bool merge_block(Lbn lbn, Merge& merge, MutableBytes block);
   [[nodiscard]] bool try_prepare_merge(Merge& merge);
   [[nodiscard]] Task<Result<void>> prepare_merge(Merge& merge);
+  [[nodiscard]] Task<Result<void>> read_for_merge(Merge& merge);
   [[nodiscard]] Task<Result<void>> wait_for_room(Outcome why, TimePoint deadline);
   [[nodiscard]] bool stage_blocks(Lbn lbn,
                                   ByteSpan content,
@@ -203,6 +216,8 @@ class AsyncDisk final : public HeldDisk,
 
   // async_disk_checkpoint.cc
   [[nodiscard]] Task<Result<void>> checkpoint_locked();
+  /// Again while the node is away.
+  [[nodiscard]] Task<Result<void>> checkpoint_until(TimePoint deadline);
   [[nodiscard]] Task<Result<void>> write_out_oldest();
   [[nodiscard]] Task<Result<Address>> append_pages(snapshot::Checkpoint& built);
   [[nodiscard]] std::shared_ptr<FrozenLayer> freeze_now();
@@ -243,6 +258,7 @@ class AsyncDisk final : public HeldDisk,
   std::atomic<int> requests_open_{0};
   std::atomic<std::int64_t> last_request_ns_{0};
   std::atomic<bool> connected_{false};
+  std::size_t users_ = 0;
 
   // ---- under mapping_.mutex() ----
   std::unique_ptr<BatchHandle> handle_;

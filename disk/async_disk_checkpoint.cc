@@ -365,9 +365,7 @@ Task<Result<void>> AsyncDisk::own_for_maintenance() {
     if (acquired) co_return success();
     // Being given back, and nothing was done: whoever asks may ask again.
     if (acquired.error() == Errc::closing) co_return Errc::busy;
-    if (acquired.error() != Errc::disconnected && acquired.error() != Errc::timed_out) {
-      co_return acquired.error();
-    }
+    if (!net::is_connection_trouble(acquired.error())) co_return acquired.error();
     VMS_CO_CHECK(co_await wait_for_node());
   }
 }
@@ -400,7 +398,7 @@ Task<Result<void>> AsyncDisk::resize(std::uint64_t bytes) {
   co_return co_await record_.change(set_size);
 }
 
-Task<Result<void>> AsyncDisk::rollback(ClosedView view) {
+Task<Result<void>> AsyncDisk::rollback(ClosedView view, meta::Compare still_there) {
   VMS_CO_TRY(const auto pass, gate_.enter());
   VMS_CO_CHECK(co_await ensure_writable());
   VMS_CO_CHECK(co_await flush());
@@ -426,7 +424,9 @@ Task<Result<void>> AsyncDisk::rollback(ClosedView view) {
     store_cut(record);
   };
   VMS_FAULT("disk.before_rollback");
-  VMS_CO_CHECK(co_await record_.change(set_view));
+  std::vector<meta::Compare> compares;
+  compares.push_back(std::move(still_there));
+  VMS_CO_CHECK(co_await record_.change(set_view, std::move(compares)));
   VMS_FAULT("disk.after_rollback");
   writable_ = false;
   size_bytes_ = view.size_bytes;
@@ -434,7 +434,7 @@ Task<Result<void>> AsyncDisk::rollback(ClosedView view) {
     ignore(handle_->remove(), "an empty batch file is harmless");
     handle_.reset();
   }
-  session_.unregister_disk(id_);
+  session_.unregister_disk(id_, this);
   const auto given_back = co_await session_.node().release(id_, record_.epoch());
   ignore(given_back, "the lease runs out by itself");
   mode_ = Mode::idle;

@@ -33,8 +33,7 @@ Task<Result<void>> AsyncDisk::read(std::uint64_t offset, MutableBytes into) {
     if (failure_) co_return *failure_;
     if (mode_.load() == Mode::owner) {
       const auto outcome = co_await reader_.read(offset, into);
-      const bool lost =
-          !outcome && (outcome.error() == Errc::disconnected || outcome.error() == Errc::timed_out);
+      const bool lost = !outcome && net::is_connection_trouble(outcome.error());
       if (!lost) co_return outcome;
       VMS_CO_CHECK(co_await wait_for_node());
       continue;
@@ -42,14 +41,13 @@ Task<Result<void>> AsyncDisk::read(std::uint64_t offset, MutableBytes into) {
     const auto acquired = co_await acquire();
     if (acquired) continue;
     const Error error = acquired.error();
-    if (error == Errc::disconnected || error == Errc::timed_out) {
+    if (net::is_connection_trouble(error)) {
       VMS_CO_CHECK(co_await wait_for_node());
     } else if (error == Errc::busy) {
       const auto remote = co_await read_through_holder(offset, into);
       if (remote) co_return success();
       const bool gone = remote.error() == Errc::not_found || remote.error() == Errc::closing ||
-                        remote.error() == Errc::unavailable ||
-                        remote.error() == Errc::disconnected || remote.error() == Errc::timed_out;
+                        net::is_connection_trouble(remote.error());
       if (!gone) co_return remote.error();
       if (stopping_.is_set()) co_return Errc::closing;
       co_await sleep_for(session_.scheduler(), kAskAgain);
@@ -87,7 +85,7 @@ Task<Result<std::vector<DiskExtent>>> AsyncDisk::extents(std::uint64_t offset,
     if (mode_.load() != Mode::owner) {
       const auto acquired = co_await acquire();
       if (acquired) continue;
-      if (acquired.error() == Errc::disconnected || acquired.error() == Errc::timed_out) {
+      if (net::is_connection_trouble(acquired.error())) {
         VMS_CO_CHECK(co_await wait_for_node());
         continue;
       }
@@ -99,8 +97,7 @@ Task<Result<std::vector<DiskExtent>>> AsyncDisk::extents(std::uint64_t offset,
     const Lbn first(offset / kBlockBytes);
     const std::uint64_t blocks = (offset + bytes + kBlockBytes - 1) / kBlockBytes - first.value;
     auto mapped = co_await reader_.map(first, blocks, count_max);
-    if (!mapped && (mapped.error() == Errc::disconnected || mapped.error() == Errc::timed_out ||
-                    mapped.error() == Errc::punched || mapped.error() == Errc::not_found)) {
+    if (!mapped && net::is_connection_trouble(mapped.error())) {
       VMS_CO_CHECK(co_await wait_for_node());
       continue;
     }
@@ -119,8 +116,7 @@ Task<Result<void>> AsyncDisk::ask_for_hand_over() {
     request.mutable_hand_over()->set_force(false);
     const auto answer = co_await session_.node().call_holder(request, deadline);
     if (answer || answer.error() == Errc::not_found) co_return success();
-    if (answer.error() != Errc::busy && answer.error() != Errc::unavailable &&
-        answer.error() != Errc::disconnected && answer.error() != Errc::timed_out) {
+    if (answer.error() != Errc::busy && !net::is_connection_trouble(answer.error())) {
       co_return answer.error();
     }
     if (session_.scheduler().now() >= deadline) co_return Errc::busy;

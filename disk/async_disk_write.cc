@@ -16,6 +16,7 @@ using snapshot::Where;
 
 constexpr std::size_t kOpenRunsMax = limits::kRecordRunsMax / 2;
 constexpr std::int64_t kZeroRunPages = 8;  // pages that a run over whole subtrees can dirty
+constexpr int kMergeLookups = 16;
 constexpr std::uint64_t kChunkBlocks = limits::kBatchBlocks;
 
 std::uint64_t block_count(std::uint64_t offset, std::uint64_t bytes) noexcept {
@@ -261,6 +262,16 @@ bool AsyncDisk::try_prepare_merge(Merge& merge) {
 
 Task<Result<void>> AsyncDisk::prepare_merge(Merge& merge) {
   if (!merge.needed || merge.have_bytes) co_return success();
+  const auto outcome = co_await read_for_merge(merge);
+  if (outcome) co_return success();
+  // Freed meanwhile: somebody wrote the block; the caller looks again and finds another place.
+  const bool gone = outcome.error() == Errc::punched || outcome.error() == Errc::not_found;
+  if (gone) co_return ++merge.times_gone <= kMergeLookups ? success() : Result<void>(Errc::corrupt);
+  if (net::is_connection_trouble(outcome.error())) co_return co_await wait_for_node();
+  co_return outcome.error();
+}
+
+Task<Result<void>> AsyncDisk::read_for_merge(Merge& merge) {
   Address address = merge.address;
   if (merge.in_pages) {
     VMS_CO_TRY(address, co_await snapshot::lookup(reader_.pages(), merge.top, merge.lbn));
@@ -272,11 +283,7 @@ Task<Result<void>> AsyncDisk::prepare_merge(Merge& merge) {
     want.address = address;
     want.into = merge.bytes;
     wants.push_back(want);
-    const auto outcome = co_await session_.blocks().read(std::move(wants));
-    // Freed meanwhile: somebody wrote the block; the caller looks again and finds another place.
-    const bool moved = !outcome && outcome.error() == Errc::punched;
-    if (moved) co_return success();
-    if (!outcome) co_return outcome.error();
+    VMS_CO_CHECK(co_await session_.blocks().read(std::move(wants)));
   }
   merge.have_bytes = true;
   co_return success();
@@ -287,8 +294,7 @@ Task<Result<void>> AsyncDisk::wait_for_room(Outcome why, TimePoint deadline) {
   if (why == Outcome::no_credit) {
     const auto refilled = co_await log_->refill_credit(options_.credit_ahead_blocks);
     if (refilled) co_return success();
-    if (refilled.error() != Errc::no_space && refilled.error() != Errc::disconnected &&
-        refilled.error() != Errc::timed_out) {
+    if (refilled.error() != Errc::no_space && !net::is_connection_trouble(refilled.error())) {
       co_return refilled.error();
     }
     if (refilled.error() == Errc::no_space && scheduler.now() >= deadline) {

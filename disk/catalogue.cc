@@ -11,12 +11,15 @@
 namespace vmstore::disk {
 namespace {
 
-constexpr int kLostAnswerRetries = 5;
+constexpr Duration kLostAnswerWait = std::chrono::seconds(60);  // a node's restart is shorter
+constexpr Duration kReadWait = std::chrono::seconds(30);        // what a read changes is nothing
+constexpr Duration kAskAgain = std::chrono::milliseconds(50);
 constexpr int kCounterRaces = 64;
 
 /// True for errors after which a transaction may or may not have been applied.
 bool outcome_unknown(const Error& error) noexcept {
-  return error == Errc::disconnected || error == Errc::timed_out || error == Errc::unknown;
+  return error == Errc::disconnected || error == Errc::timed_out || error == Errc::unknown ||
+         error == Errc::unavailable;
 }
 
 template <class Record>
@@ -55,8 +58,30 @@ meta::pb::View view_to(const ClosedView& view) {
   return message;
 }
 
+Task<Result<meta::GetAnswer>> Catalogue::get(std::string key) {
+  const TimePoint deadline = scheduler_.now() + kReadWait;
+  for (;;) {
+    std::string wanted = key;
+    auto answer = co_await store_.get(std::move(wanted));
+    const bool again = !answer && outcome_unknown(answer.error()) && scheduler_.now() < deadline;
+    if (!again) co_return answer;
+    co_await sleep_for(scheduler_, kAskAgain);
+  }
+}
+
+Task<Result<meta::RangeAnswer>> Catalogue::range(meta::RangeRequest request) {
+  const TimePoint deadline = scheduler_.now() + kReadWait;
+  for (;;) {
+    meta::RangeRequest wanted = request;
+    auto answer = co_await store_.range(std::move(wanted));
+    const bool again = !answer && outcome_unknown(answer.error()) && scheduler_.now() < deadline;
+    if (!again) co_return answer;
+    co_await sleep_for(scheduler_, kAskAgain);
+  }
+}
+
 Task<Result<VersionedDisk>> Catalogue::disk_by_name(std::string name) {
-  VMS_CO_TRY(const auto answer, co_await store_.get(meta::name_key(name)));
+  VMS_CO_TRY(const auto answer, co_await get(meta::name_key(name)));
   if (!answer.entry) co_return Errc::not_found;
   VMS_CO_TRY(const DiskId id, meta::decode_id<DiskId>(answer.entry->value));
   auto disk = co_await disk_by_id(id);
@@ -66,13 +91,13 @@ Task<Result<VersionedDisk>> Catalogue::disk_by_name(std::string name) {
 }
 
 Task<Result<VersionedDisk>> Catalogue::disk_by_id(DiskId id) {
-  VMS_CO_TRY(const auto answer, co_await store_.get(meta::disk_key(id)));
+  VMS_CO_TRY(const auto answer, co_await get(meta::disk_key(id)));
   if (!answer.entry) co_return Errc::not_found;
   co_return decode_versioned<meta::pb::DiskRecord>(*answer.entry);
 }
 
 Task<Result<VersionedSnapshot>> Catalogue::snapshot(DiskId disk, std::string name) {
-  VMS_CO_TRY(const auto answer, co_await store_.get(meta::snap_key(disk, name)));
+  VMS_CO_TRY(const auto answer, co_await get(meta::snap_key(disk, name)));
   if (!answer.entry) co_return Errc::not_found;
   co_return decode_versioned<meta::pb::SnapshotRecord>(*answer.entry);
 }
@@ -82,7 +107,7 @@ Task<Result<std::vector<meta::Entry>>> Catalogue::range_all(std::string prefix) 
   meta::RangeRequest request;
   request.prefix = std::move(prefix);
   for (;;) {
-    VMS_CO_TRY(auto answer, co_await store_.range(request));
+    VMS_CO_TRY(auto answer, co_await range(request));
     for (auto& entry : answer.entries) all.push_back(std::move(entry));
     if (!answer.more || all.empty()) co_return all;
     request.after = all.back().key;
@@ -121,6 +146,7 @@ Task<Result<std::vector<VersionedDisk>>> Catalogue::all_trash() {
 }
 
 Task<Result<std::uint64_t>> Catalogue::commit(meta::Txn txn, meta::Op proof) {
+  const TimePoint deadline = scheduler_.now() + kLostAnswerWait;
   for (int attempt = 0;; ++attempt) {
     meta::Txn copy = txn;
     const auto answer = co_await store_.txn(std::move(copy));
@@ -129,7 +155,7 @@ Task<Result<std::uint64_t>> Catalogue::commit(meta::Txn txn, meta::Op proof) {
       // On a repeated attempt the compare may fail because the first one was applied.
       if (attempt == 0) co_return Errc::conflict;
     } else if (!outcome_unknown(answer.error())) {
-      co_return answer.error();
+      co_return attempt == 0 ? answer.error() : Error(Errc::unknown);
     }
     const auto now = co_await store_.get(proof.key);
     if (now) {
@@ -137,8 +163,11 @@ Task<Result<std::uint64_t>> Catalogue::commit(meta::Txn txn, meta::Op proof) {
           proof.put ? now->entry && now->entry->value == *proof.put : !now->entry.has_value();
       if (applied) co_return now->entry ? now->entry->mod_revision : now->revision;
       if (answer) co_return Errc::conflict;
+    } else if (!outcome_unknown(now.error())) {
+      co_return Errc::unknown;
     }
-    if (attempt >= kLostAnswerRetries) co_return Errc::unknown;
+    if (scheduler_.now() >= deadline) co_return Errc::unknown;
+    co_await sleep_for(scheduler_, kAskAgain);
   }
 }
 

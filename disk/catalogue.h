@@ -13,6 +13,7 @@
 
 #include "base/ids.h"
 #include "base/result.h"
+#include "base/scheduler.h"
 #include "base/task.h"
 #include "meta/meta_store.h"
 #include "meta/records.pb.h"
@@ -31,7 +32,8 @@ using VersionedSnapshot = Versioned<meta::pb::SnapshotRecord>;
 /// THREADS: the scheduler's. Does not own the store.
 class Catalogue {
  public:
-  explicit Catalogue(meta::MetaStore& store) noexcept : store_(store) {}
+  Catalogue(Scheduler& scheduler, meta::MetaStore& store) noexcept
+      : scheduler_(scheduler), store_(store) {}
 
   /// `not_found` when the name certainly does not exist.
   [[nodiscard]] Task<Result<VersionedDisk>> disk_by_name(std::string name);
@@ -50,7 +52,8 @@ class Catalogue {
                                           std::vector<meta::Compare> more_compares = {},
                                           std::vector<meta::Op> more_ops = {});
   /// Any transaction whose success can be recognised by `proof` (a put among its then_ops) being
-  /// the stored value; the same rules for lost answers. Returns the revision.
+  /// the stored value; the same rules for lost answers. Returns the revision. `unknown` when no
+  /// answer could be had for a minute.
   [[nodiscard]] Task<Result<std::uint64_t>> commit(meta::Txn txn, meta::Op proof);
 
   /// Draws `count` fresh key numbers from the store's counter; they are never given back.
@@ -58,10 +61,14 @@ class Catalogue {
 
   [[nodiscard]] meta::MetaStore& store() noexcept { return store_; }
 
+  // Reads of the store that ask again while there is no answer, for half a minute.
+  [[nodiscard]] Task<Result<meta::GetAnswer>> get(std::string key);
+  [[nodiscard]] Task<Result<meta::RangeAnswer>> range(meta::RangeRequest request);
   /// Every entry under `prefix`, all of one revision.
   [[nodiscard]] Task<Result<std::vector<meta::Entry>>> range_all(std::string prefix);
 
  private:
+  Scheduler& scheduler_;
   meta::MetaStore& store_;
 };
 

@@ -96,6 +96,11 @@ class OpenDisk final : public BlockingDisk {
  public:
   OpenDisk(Core& core, std::shared_ptr<AsyncDisk> disk, DiskInfo info)
       : core_(core), disk_(std::move(disk)), info_(std::move(info)) {}
+  OpenDisk(const OpenDisk&) = delete;
+  OpenDisk& operator=(const OpenDisk&) = delete;
+  ~OpenDisk() override {
+    if (!closed_) ignore(core_.run(drop(*disk_)), "as if the process had been killed");
+  }
 
   [[nodiscard]] const DiskInfo& info() const noexcept override { return info_; }
   void set_connected(bool connected) override { disk_->set_connected(connected); }
@@ -147,7 +152,10 @@ class OpenDisk final : public BlockingDisk {
     }
     return success();
   }
-  Result<void> close() override { return core_.run(disk_->release()); }
+  Result<void> close() override {
+    if (std::exchange(closed_, true)) return success();
+    return core_.run(disk_->leave());
+  }
 
  private:
   /// Counts guest requests for the hand-over rule.
@@ -161,6 +169,10 @@ class OpenDisk final : public BlockingDisk {
    private:
     AsyncDisk& disk_;
   };
+  static Task<Result<void>> drop(AsyncDisk& disk) {
+    co_await disk.drop();
+    co_return success();
+  }
   Result<void> flush_now() {
     if (disk_->try_flush()) return success();
     return core_.run(disk_->flush());
@@ -179,6 +191,7 @@ class OpenDisk final : public BlockingDisk {
   Core& core_;
   std::shared_ptr<AsyncDisk> disk_;
   const DiskInfo info_;
+  bool closed_ = false;
 };
 
 class OpenSnapshot final : public BlockingDisk {
@@ -331,9 +344,8 @@ Task<Result<std::unique_ptr<BlockingDisk>>> RealClient::open_task(DiskOpenOption
   info.read_only = options.read_only;
   info.size_bytes = disk.record.size_bytes();
   if (!reference.snapshot.empty()) {
-    VMS_CO_TRY(auto view, co_await core_->admin.snapshot_view(info.id, reference.snapshot));
     auto opened = std::make_unique<SnapshotDisk>(core_->session);
-    VMS_CO_CHECK(co_await opened->open(std::move(view)));
+    VMS_CO_CHECK(co_await opened->open_snapshot(info.id, reference.snapshot));
     info.size_bytes = opened->size_bytes();
     info.read_only = true;
     std::unique_ptr<BlockingDisk> result =
@@ -346,7 +358,7 @@ Task<Result<std::unique_ptr<BlockingDisk>>> RealClient::open_task(DiskOpenOption
     const auto guest = read_guest_process(*options.guest_pid);
     if (guest) disk_options.guest = *guest;
   }
-  auto object = core_->admin.disk_object(disk, disk_options);
+  auto object = core_->admin.open(disk, disk_options);
   std::unique_ptr<BlockingDisk> result =
       std::make_unique<OpenDisk>(*core_, std::move(object), info);
   co_return std::move(result);

@@ -19,8 +19,7 @@ constexpr Duration kAnnounceDelay = std::chrono::seconds(1);
 constexpr std::uint64_t kLogBytesPerBlock = 256;  // header, run and sum of a 4 KiB record, rounded
 
 bool connection_lost(const Error& error) noexcept {
-  return error == Errc::disconnected || error == Errc::timed_out || error == Errc::closing ||
-         error == Errc::unavailable;
+  return net::is_connection_trouble(error) || error == Errc::closing;
 }
 
 }  // namespace
@@ -90,12 +89,18 @@ Task<Result<void>> Log::adopt_open_key() {
     const bool absent = fenced.error() == Errc::not_found;
     co_return absent ? Error(Errc::unknown) : fenced.error();
   }
-  if (fenced->sealed || fenced->length != *adopt_length_) {
+  if (fenced->length != *adopt_length_) {
     VMS_LOG(error,
             "log",
             "key " << key_.hex() << " is not as it was released: " << fenced->length.log_bytes
                    << " log bytes instead of " << adopt_length_->log_bytes);
     co_return Errc::unknown;
+  }
+  if (fenced->sealed) {
+    // A rollback that sealed it died, or was refused, before the record said so: nothing is lost.
+    VMS_CO_CHECK(co_await open_new_key());
+    adopt_length_.reset();
+    co_return success();
   }
   const auto become_writer = [this](meta::pb::DiskRecord& record) {
     auto* const writer = record.mutable_writer();

@@ -3,16 +3,19 @@
 
 #include <utility>
 
+#include "meta/records.h"
+
 namespace vmstore::disk {
 namespace {
 constexpr int kConflictRetries = 16;
 }
 
-Task<Result<void>> OwnedRecord::take_token(meta::pb::DiskRecord::State state) {
+Task<Result<void>> OwnedRecord::take_token(meta::pb::DiskRecord::State state, TokenNonce nonce) {
   const auto lock = co_await mutex_.lock();
   meta::pb::DiskRecord wanted = disk_.record;
   wanted.set_epoch(wanted.epoch() + 1);
   wanted.set_state(state);
+  *wanted.mutable_token_nonce() = meta::to_pb(nonce);
   VMS_CO_CHECK(co_await catalogue_.update(disk_, std::move(wanted)));
   epoch_ = Epoch(disk_.record.epoch());
   co_return success();

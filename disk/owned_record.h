@@ -16,6 +16,8 @@
 
 namespace vmstore::disk {
 
+using TokenNonce = Id128<struct TokenNonceTag>;
+
 /// THREADS: the scheduler's.
 class OwnedRecord {
  public:
@@ -30,8 +32,9 @@ class OwnedRecord {
   void adopt(VersionedDisk disk) { disk_ = std::move(disk); }
 
   /// Takes the token: CAS to epoch+1 with `state` from the record as adopted. `conflict` when
-  /// somebody else was faster.
-  [[nodiscard]] Task<Result<void>> take_token(meta::pb::DiskRecord::State state);
+  /// somebody else was faster. `nonce` is random: two sessions that race for one epoch never write
+  /// equal records, so that after a lost answer nobody takes the other's success for its own.
+  [[nodiscard]] Task<Result<void>> take_token(meta::pb::DiskRecord::State state, TokenNonce nonce);
   /// Applies `change` to the newest record and stores it, again after a conflict that left the
   /// epoch ours. `more_compares` that fail give `conflict`.
   [[nodiscard]] Task<Result<void>> change(Change change,

@@ -28,7 +28,7 @@ Session::Session(Scheduler& scheduler,
       node_(node),
       batches_(batches),
       options_(options),
-      catalogue_(node.meta()),
+      catalogue_(scheduler, node.meta()),
       page_cache_(or_default(options.page_cache_bytes, limits::kPageCacheBytes)),
       block_cache_(or_default(options.block_cache_bytes, limits::kBlockCacheBytes)),
       blocks_(scheduler, node, page_cache_, block_cache_),
@@ -59,8 +59,9 @@ Task<void> Session::stop() {
 void Session::register_disk(DiskId id, HeldDisk* disk) {
   held_[id] = disk;
 }
-void Session::unregister_disk(DiskId id) {
-  held_.erase(id);
+void Session::unregister_disk(DiskId id, const HeldDisk* disk) {
+  const auto found = held_.find(id);
+  if (found != held_.end() && found->second == disk) held_.erase(found);
 }
 
 Task<void> Session::keep_leases() {
@@ -78,6 +79,9 @@ Task<void> Session::keep_leases() {
     std::vector<std::pair<DiskId, Epoch>> held;
     for (const auto& [id, disk] : held_) held.emplace_back(id, disk->held_epoch());
     for (const auto& [id, epoch] : held) {
+      // Given back meanwhile: a renewal after the release would hold it for ever.
+      const auto still = held_.find(id);
+      if (still == held_.end() || still->second->held_epoch() != epoch) continue;
       const auto renewed = co_await node_.hold(id, epoch);
       // A lease only says when a takeover may begin; safety is the fence (DESIGN 6).
       ignore(renewed, "the next renewal or the fence decides");

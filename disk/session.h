@@ -80,7 +80,7 @@ class Session {
 
   /// From now on this session answers for the disk and keeps its lease.
   void register_disk(DiskId id, HeldDisk* disk);
-  void unregister_disk(DiskId id);
+  void unregister_disk(DiskId id, const HeldDisk* disk);
 
  private:
   [[nodiscard]] Task<void> keep_leases();

@@ -5,17 +5,44 @@
 #include <utility>
 
 #include "disk/replay.h"
+#include "meta/records.h"
 
 namespace vmstore::disk {
-namespace {
-
-bool connection_lost(const Error& error) noexcept {
-  return error == Errc::disconnected || error == Errc::timed_out;
-}
-
-}  // namespace
 
 Task<Result<void>> SnapshotDisk::open(ClosedView view) {
+  for (;;) {
+    const auto outcome = co_await replay(view);
+    if (outcome || !net::is_connection_trouble(outcome.error())) co_return outcome;
+    const auto connected = co_await session_.node().wait_connected();
+    if (!connected) co_return connected.error();
+  }
+}
+
+Task<Result<void>> SnapshotDisk::open_snapshot(DiskId disk, std::string name) {
+  disk_ = disk;
+  name_ = std::move(name);
+  VMS_CO_TRY(const auto found, co_await session_.catalogue().snapshot(disk_, name_));
+  opened_ = meta::from_pb<SnapshotId>(found.record.id());
+  revision_ = found.revision;
+  co_return co_await open(view_from(found.record.view()));
+}
+
+Task<Result<void>> SnapshotDisk::look_again(Error error) {
+  if (net::is_connection_trouble(error)) {
+    const auto connected = co_await session_.node().wait_connected();
+    if (!connected) co_return connected.error();
+    co_return success();
+  }
+  const bool gone = error == Errc::corrupt || error == Errc::punched || error == Errc::not_found;
+  if (!gone || !opened_) co_return error;
+  VMS_CO_TRY(const auto found, co_await session_.catalogue().snapshot(disk_, name_));
+  if (meta::from_pb<SnapshotId>(found.record.id()) != *opened_) co_return Errc::not_found;
+  if (found.revision == revision_) co_return error;
+  revision_ = found.revision;
+  co_return co_await open(view_from(found.record.view()));
+}
+
+Task<Result<void>> SnapshotDisk::replay(ClosedView view) {
   snapshot::RunMap overlay;
   const auto apply = [&overlay](const ReplayedRecord& record) -> Result<void> {
     apply_runs(record.header, overlay);
@@ -40,9 +67,8 @@ Task<Result<snapshot::Checkpoint>> SnapshotDisk::build_pages(ClosedView view) {
 Task<Result<void>> SnapshotDisk::read(std::uint64_t offset, MutableBytes into) {
   for (;;) {
     const auto outcome = co_await reader_.read(offset, into);
-    if (outcome || !connection_lost(outcome.error())) co_return outcome;
-    const auto connected = co_await session_.node().wait_connected();
-    if (!connected) co_return connected.error();
+    if (outcome) co_return success();
+    VMS_CO_CHECK(co_await look_again(outcome.error()));
   }
 }
 
@@ -54,9 +80,7 @@ Task<Result<std::vector<DiskExtent>>> SnapshotDisk::extents(std::uint64_t offset
   for (;;) {
     const auto mapped = co_await reader_.map(first, blocks, count_max);
     if (mapped) co_return clip_extents(*mapped, offset, bytes);
-    if (!connection_lost(mapped.error())) co_return mapped.error();
-    const auto connected = co_await session_.node().wait_connected();
-    if (!connected) co_return connected.error();
+    VMS_CO_CHECK(co_await look_again(mapped.error()));
   }
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "disk/disk.h"
@@ -17,8 +18,12 @@ class SnapshotDisk {
   explicit SnapshotDisk(Session& session)
       : session_(session), reader_(mapping_, session.blocks(), nullptr) {}
 
-  /// Replays what of the view is not in pages yet.
+  /// Replays what of the view is not in pages yet; waits for the node.
   [[nodiscard]] Task<Result<void>> open(ClosedView view);
+  /// open() of a snapshot's view. When the disk's owner writes that view out, the pages named here
+  /// may be collected: a read that finds one gone looks at the snapshot again (`not_found`: it was
+  /// removed).
+  [[nodiscard]] Task<Result<void>> open_snapshot(DiskId disk, std::string name);
   /// The pages that would hold all of the view.
   [[nodiscard]] Task<Result<snapshot::Checkpoint>> build_pages(ClosedView view);
   [[nodiscard]] std::uint64_t size_bytes() const noexcept { return size_bytes_; }
@@ -31,10 +36,17 @@ class SnapshotDisk {
                                                               std::size_t count_max);
 
  private:
+  [[nodiscard]] Task<Result<void>> replay(ClosedView view);
+  /// After `error`: success when the operation should be tried again.
+  [[nodiscard]] Task<Result<void>> look_again(Error error);
   Session& session_;
   Mapping mapping_;
   ViewReader reader_;
   std::uint64_t size_bytes_ = 0;
+  DiskId disk_;
+  std::string name_;  // of the snapshot; empty for a view of its own
+  std::optional<SnapshotId> opened_;
+  std::uint64_t revision_ = 0;  // of the snapshot's record that was opened
 };
 
 /// Extents of blocks as byte ranges, clipped to [offset, offset+bytes).

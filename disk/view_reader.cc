@@ -15,6 +15,11 @@ using snapshot::Where;
 constexpr int kLookUpsAgain = 4;
 constexpr std::size_t kExtentsPerLookup = 4096;
 
+/// Freed: the mapping is newer than what was looked up, or something is damaged.
+bool is_gone(const Error& error) noexcept {
+  return error == Errc::punched || error == Errc::not_found;
+}
+
 void fill_zero(MutableBytes into) noexcept {
   std::fill(into.begin(), into.end(), std::byte{0});
 }
@@ -163,8 +168,7 @@ Task<Result<void>> ViewReader::read_blocks(Lbn lbn, MutableBytes into) {
     for (const BlockWant& want : planned.wants) addresses.push_back(want.address);
     addresses.push_back(planned.top);
     if (outcome) outcome = co_await blocks_.read(std::move(planned.wants));
-    const bool freed =
-        !outcome && (outcome.error() == Errc::punched || outcome.error() == Errc::not_found);
+    const bool freed = !outcome && is_gone(outcome.error());
     if (!freed) co_return outcome;
     if (addresses == before || attempt >= kLookUpsAgain) {
       VMS_LOG(error,
@@ -179,13 +183,29 @@ Task<Result<void>> ViewReader::read_blocks(Lbn lbn, MutableBytes into) {
 Task<Result<std::vector<Extent>>> ViewReader::map(Lbn lbn,
                                                   std::uint64_t blocks,
                                                   std::size_t extents_max) {
-  std::vector<Mapping::Piece> pieces;
-  Address top;
-  {
-    const Mapping::SharedLock lock(mapping_.mutex());
-    pieces = mapping_.pieces(lbn, blocks);
-    top = mapping_.top();
+  std::optional<Address> before;
+  for (int attempt = 0;; ++attempt) {
+    std::vector<Mapping::Piece> pieces;
+    Address top;
+    {
+      const Mapping::SharedLock lock(mapping_.mutex());
+      pieces = mapping_.pieces(lbn, blocks);
+      top = mapping_.top();
+    }
+    auto extents = co_await map_pieces(std::move(pieces), top, extents_max);
+    const bool freed = !extents && is_gone(extents.error());
+    if (!freed) co_return extents;
+    if (before == top || attempt >= kLookUpsAgain) {
+      VMS_LOG(error, "read", "block " << lbn.value << ": a page of the index is gone");
+      co_return Errc::corrupt;
+    }
+    before = top;
   }
+}
+
+Task<Result<std::vector<Extent>>> ViewReader::map_pieces(std::vector<Mapping::Piece> pieces,
+                                                         Address top,
+                                                         std::size_t extents_max) {
   std::vector<Extent> extents;
   for (const Mapping::Piece& piece : pieces) {
     if (!piece.in_pages) {

@@ -28,6 +28,11 @@ class KeyInfoReply;
 
 namespace vmstore::net {
 
+/// The node was not reached or its answer is missing: to be asked again once there is a connection.
+[[nodiscard]] constexpr bool is_connection_trouble(const Error& error) noexcept {
+  return error == Errc::disconnected || error == Errc::timed_out || error == Errc::unavailable;
+}
+
 struct SessionInfo {
   StoreId store;
   NodeId node;
