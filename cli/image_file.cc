@@ -114,9 +114,8 @@ Answer<void> check_map_line(std::string_view line, std::uint64_t file_bytes) {
   const std::uint64_t length = json_count(*extent, "length").value_or(0);
   const bool is_hole = !json_flag(*extent, "data");
   if (!offset || is_hole || json_count(*extent, "depth").value_or(0) != 0) return {};
-  // A raw file's last sector may be cut short by its size.
-  const std::uint64_t end = (file_bytes + 511) / 512 * 512;
-  if (*offset > end || length > end - *offset) return truncated();
+  // To the byte: QEMU reads what lies behind the end of the file as zeros.
+  if (*offset > file_bytes || length > file_bytes - *offset) return truncated();
   return {};
 }
 

@@ -44,7 +44,7 @@ TEST(ImageMap, DataBehindTheEndOfTheFileMeansItWasCutOff) {
       R"([{ "start": 0, "length": 65536, "depth": 0, "data": true, "offset": 327680},)";
   EXPECT_TRUE(check_map_line(line, 393216));
   EXPECT_FALSE(check_map_line(line, 393216 - 512));
-  EXPECT_TRUE(check_map_line(line, 393216 - 511));  // the last sector of a file is whole
+  EXPECT_FALSE(check_map_line(line, 393216 - 1));
 }
 
 TEST(ImageMap, HolesAndOtherLinesMeanNothing) {
