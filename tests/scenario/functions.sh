@@ -23,7 +23,7 @@ up_pid=
 
 export VMSTORE_RUN_DIR=$run_dir
 unset VMSTORE_ENDPOINT
-export PATH=$BUILD_DIR/cli:$PATH
+export PATH=$BUILD_DIR/cli:$BUILD_DIR/storaged:$PATH
 
 fail() {
   echo "FAIL: $*" >&2

@@ -31,8 +31,8 @@ wait_until 60 is_small
 quiet=$(used)
 vmstore detach web
 released=$(used)
-echo "written 10 disks: the store took at most $(factor "$peak") disks, $(factor "$last") when the" \
-  "writer ended, $(factor "$quiet") soon after, $(factor "$released") released"
+echo "written 10 disks: the store took at most $(factor "$peak") disks, $(factor "$last") when" \
+  "the writer ended, $(factor "$quiet") soon after, $(factor "$released") released"
 [ "$peak" -le $((11 * disk)) ] || fail "more than was ever written: $(factor "$peak") disks"
 [ "$released" -le $((7 * disk / 4)) ] || fail "the store stayed at $(factor "$released") disks"
 vmstore verify web >/dev/null
