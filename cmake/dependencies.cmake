@@ -8,6 +8,7 @@ find_package(Boost 1.81 REQUIRED)  # headers only: Boost::headers
 find_package(spdlog REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(rocksdb REQUIRED IMPORTED_TARGET rocksdb)
+pkg_check_modules(libxxhash REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(nbdkit REQUIRED IMPORTED_TARGET nbdkit)
 pkg_check_modules(libnbd REQUIRED IMPORTED_TARGET libnbd)
 pkg_check_modules(fuse3 REQUIRED IMPORTED_TARGET fuse3)

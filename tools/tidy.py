@@ -54,7 +54,7 @@ THIRD_PARTIES = [
     (r"nbdkit-", r"nbd-plugin/.*|tests/unit/nbd-plugin/.*"),
     (r"fuse3?[/_.]|fuse_lowlevel\.h", r"fuse/.*"),
     (r"openssl/", r"base/checksum\.cc|net/tls[^/]*"),
-    (r"xxhash\.h", r"base/checksum\.cc|net/tls[^/]*"),
+    (r"xxh(ash|_x86dispatch)\.h", r"base/checksum\.cc|net/tls[^/]*"),
     (r"libnbd\.h", r"(cli|bench|tests)/.*"),
     (r"(spdlog|fmt)/", r"base/log\.cc"),
     (r"toml\+\+/|toml\.h", r"(storaged|cli)/[^/]+\.cc"),

@@ -26,6 +26,16 @@ TEST(Checksum, Xxh3IsThePublishedFunction) {
   EXPECT_EQ(xxh3(ByteSpan{}), 0x2d06800538d394c2U);  // XXH3_64bits("", 0), seed 0
 }
 
+TEST(Checksum, OfLongInputsIsThePublishedFunctionOnAnyProcessor) {
+  // Beyond 240 bytes the work is done by whatever vectors the processor has. The numbers come from
+  // the inlined SSE2 code.
+  std::vector<std::byte> bytes(65536 + 7);
+  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(i * 131 >> 3);
+  EXPECT_EQ(xxh3(ByteSpan(bytes).first(241)), 0x2de42aed8d7c80d8U);
+  EXPECT_EQ(xxh3(ByteSpan(bytes).first(4096)), 0x0e6e0796ab5608abU);
+  EXPECT_EQ(xxh3(ByteSpan(bytes)), 0x0b4d4a7baeb7724dU);
+}
+
 TEST(Checksum, OfPiecesIsThatOfTheWhole) {
   std::vector<std::byte> whole(10000);
   Random random(1);
