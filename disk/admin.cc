@@ -65,6 +65,20 @@ std::shared_ptr<AsyncDisk> Admin::open(const VersionedDisk& disk, const AsyncDis
   return object;
 }
 
+Task<Result<std::shared_ptr<AsyncDisk>>> Admin::open_for_guest(VersionedDisk disk,
+                                                               AsyncDiskOptions options) {
+  auto object = open(disk, options);
+  if (disk.record.state() == meta::pb::DiskRecord::released) co_return object;
+  const auto recovered = co_await object->acquire();
+  // Held by another, or out of reach: the first request sees to it.
+  const bool later = !recovered && (recovered.error() == Errc::busy ||
+                                    net::is_connection_trouble(recovered.error()));
+  if (recovered || later) co_return object;
+  const auto left = co_await object->leave();
+  ignore(left, "it holds nothing");
+  co_return recovered.error();
+}
+
 // ---- create, list ----
 
 Task<Result<DiskSummary>> Admin::create(std::string name,

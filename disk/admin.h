@@ -55,6 +55,10 @@ class Admin {
   /// with AsyncDisk::leave() or drop().
   [[nodiscard]] std::shared_ptr<AsyncDisk> open(const VersionedDisk& disk,
                                                 const AsyncDiskOptions& options);
+  /// open() for a front end. A disk whose last session died is recovered first, if nobody holds it:
+  /// only its log knows its size.
+  [[nodiscard]] Task<Result<std::shared_ptr<AsyncDisk>>> open_for_guest(VersionedDisk disk,
+                                                                        AsyncDiskOptions options);
 
  private:
   [[nodiscard]] Task<Result<DiskSummary>> summarize(const VersionedDisk& disk);

@@ -60,7 +60,7 @@ void AsyncDisk::become_failed(const Error& error) {
   failure_ = error;
   writable_ = false;
   mode_ = Mode::failed;
-  session_.unregister_disk(id_, this);
+  session_.forget_disk(id_, this);
   VMS_LOG(error,
           "disk",
           "disk " << id_.hex() << " answers only errors from here on: " << to_string(error));
@@ -110,16 +110,13 @@ Task<Result<void>> AsyncDisk::acquire_locked() {
     if (!taken && taken.error() == Errc::unknown) co_return Errc::timed_out;
     if (!taken) co_return taken.error();
     const Epoch next = record_.epoch();
-    const auto announced = co_await session_.node().hold(id_, next);
+    const auto announced = co_await session_.hold(id_, next, this);
     if (!announced && announced.error() == Errc::stale_token) continue;
     if (!announced) co_return announced.error();
     VMS_FAULT("disk.token_taken");
-    session_.register_disk(id_, this);
     const auto recovered = co_await recover(clean, prior);
     if (!recovered) {
-      session_.unregister_disk(id_, this);
-      const auto given_back = co_await session_.node().release(id_, next);
-      ignore(given_back, "the lease runs out by itself");
+      co_await session_.release(id_, next, this);
       co_await drop_log();
       handle_.reset();
       co_return recovered.error();
@@ -213,6 +210,7 @@ Task<void> AsyncDisk::adopt_state(ReplayedState state, LogStart start, LogPositi
   // A fenced owner takes no more writes, not even into its batch file (I3).
   log->set_on_failure([this](const Error& error) { become_failed(error); });
   size_bytes_ = state.disk_bytes;
+  assigned_bytes_ = state.disk_bytes;
   committed_end_ = end;
   committed_data_end_ = start.open_key ? start.open_length.blocks : start.last_length.blocks;
   const bool folded = state.has_root || record.base().parts().empty();
@@ -379,7 +377,7 @@ void AsyncDisk::note_writing() {
 }
 
 Task<void> AsyncDisk::lose_token() {
-  session_.unregister_disk(id_, this);
+  session_.forget_disk(id_, this);
   mode_ = Mode::idle;
   co_await drop_log();
   handle_.reset();
@@ -552,9 +550,7 @@ Task<Result<void>> AsyncDisk::release_locked() {
     ignore(handle_->remove(), "an empty batch file is harmless");
     handle_.reset();
   }
-  session_.unregister_disk(id_, this);
-  const auto given_back = co_await session_.node().release(id_, record_.epoch());
-  ignore(given_back, "the lease runs out by itself");
+  co_await session_.release(id_, record_.epoch(), this);
   mode_ = Mode::idle;
   co_await drop_log();
   co_return success();
@@ -578,7 +574,7 @@ Task<void> AsyncDisk::abandon() {
   if (log_ != nullptr) log_->stop();
   co_await gate_.close();
   co_await drop_log();
-  session_.unregister_disk(id_, this);
+  session_.forget_disk(id_, this);
   handle_.reset();
 }
 

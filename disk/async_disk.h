@@ -222,7 +222,7 @@ class AsyncDisk final : public HeldDisk,
   [[nodiscard]] Task<Result<Address>> append_pages(snapshot::Checkpoint& built);
   [[nodiscard]] std::shared_ptr<FrozenLayer> freeze_now();
   [[nodiscard]] Task<Result<void>> settle_layer(std::shared_ptr<FrozenLayer> layer);
-  [[nodiscard]] ClosedView closed_view(LogPosition end) const;
+  [[nodiscard]] ClosedView closed_view(LogPosition end, std::uint64_t disk_bytes) const;
   [[nodiscard]] bool may_free(Address address) const noexcept;
   void add_garbage(Address address, std::uint64_t blocks);
   [[nodiscard]] Task<void> free_garbage(bool all);
@@ -259,6 +259,7 @@ class AsyncDisk final : public HeldDisk,
   std::atomic<std::int64_t> last_request_ns_{0};
   std::atomic<bool> connected_{false};
   std::size_t users_ = 0;
+  std::uint64_t assigned_bytes_ = 0;  // the disk's size after every record that has a sequence
 
   // ---- under mapping_.mutex() ----
   std::unique_ptr<BatchHandle> handle_;

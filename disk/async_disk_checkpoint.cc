@@ -61,7 +61,7 @@ std::shared_ptr<FrozenLayer> AsyncDisk::freeze_now() {
   layer->charged_pages = std::exchange(charged_pages_, 0);
   dirty_leaves_.clear();
   if (log_->committed() < layer->last_sequence) marks_[layer->last_sequence] = Mark();
-  layer->disk_bytes = size_bytes();
+  layer->disk_bytes = assigned_bytes_;
   layer->end = committed_end_;
   layer->data_end = committed_data_end_;
   return layer;
@@ -145,7 +145,7 @@ Task<Result<void>> AsyncDisk::write_out_oldest() {
   root.header.kind = wire::RecordKind::root;
   root.header.top_page = top;
   root.header.replay_from = layer->end;
-  root.header.disk_bytes = size_bytes();
+  root.header.disk_bytes = layer->disk_bytes;
   const auto position = std::make_shared<Placement>();
   root.on_commit = [position](const Placement& place) { *position = place; };
   VMS_FAULT("disk.before_root");
@@ -167,7 +167,7 @@ Task<Result<void>> AsyncDisk::write_out_oldest() {
   const auto name_root = [&](meta::pb::DiskRecord& record) {
     ClosedView base;
     base.top = top;
-    base.size_bytes = size_bytes();
+    base.size_bytes = layer->disk_bytes;
     *record.mutable_base() = view_to(base);
     *record.mutable_log_from() = meta::to_pb(layer->end);
     store_cut(record);
@@ -209,11 +209,11 @@ Task<Result<void>> AsyncDisk::finish_snapshot(std::string name, SnapshotId id, A
 
 // ---- cuts ----
 
-ClosedView AsyncDisk::closed_view(LogPosition end) const {
+ClosedView AsyncDisk::closed_view(LogPosition end, std::uint64_t disk_bytes) const {
   ClosedView view;
   view.top = view_top_;
   view.parts = view_parts_;
-  view.size_bytes = size_bytes();
+  view.size_bytes = disk_bytes;
   const bool own_part = !own_from_.key.is_none() && own_from_.sequence < end.sequence;
   if (own_part) view.parts.push_back({id_, own_from_, end});
   return view;
@@ -263,7 +263,7 @@ Task<Result<SnapshotTiming>> AsyncDisk::cut(MakeOps make_ops, std::string name, 
     if (!name.empty()) layer->snapshot = std::make_shared<std::string>(name);
     layer->snapshot_id = id;
   }
-  const ClosedView view = closed_view(end);
+  const ClosedView view = closed_view(end, layer ? layer->disk_bytes : size_bytes());
   std::vector<meta::Compare> compares;
   std::vector<meta::Op> ops;
   VMS_CO_CHECK(make_ops(view, compares, ops));
@@ -391,6 +391,7 @@ Task<Result<void>> AsyncDisk::resize(std::uint64_t bytes) {
     const Mapping::Lock lock(mapping_.mutex());
     close_open_batch(false);
   }
+  assigned_bytes_ = bytes;
   VMS_CO_CHECK(co_await log_->wait_committed(enqueue(std::move(item))));
   VMS_FAULT("disk.resize_committed");
   size_bytes_ = bytes;
@@ -434,9 +435,7 @@ Task<Result<void>> AsyncDisk::rollback(ClosedView view, meta::Compare still_ther
     ignore(handle_->remove(), "an empty batch file is harmless");
     handle_.reset();
   }
-  session_.unregister_disk(id_, this);
-  const auto given_back = co_await session_.node().release(id_, record_.epoch());
-  ignore(given_back, "the lease runs out by itself");
+  co_await session_.release(id_, record_.epoch(), this);
   mode_ = Mode::idle;
   co_return success();
 }

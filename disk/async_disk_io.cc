@@ -109,7 +109,7 @@ Task<Result<std::vector<DiskExtent>>> AsyncDisk::extents(std::uint64_t offset,
 // ---- the other sessions ----
 
 Task<Result<void>> AsyncDisk::ask_for_hand_over() {
-  const TimePoint deadline = session_.scheduler().now() + Duration(limits::kHandOverWait);
+  TimePoint deadline = session_.scheduler().now() + Duration(limits::kHandOverWait);
   for (;;) {
     pb::DiskCallRequest request;
     set_id(request.mutable_disk(), id_);
@@ -119,8 +119,12 @@ Task<Result<void>> AsyncDisk::ask_for_hand_over() {
     if (answer.error() != Errc::busy && !net::is_connection_trouble(answer.error())) {
       co_return answer.error();
     }
-    if (session_.scheduler().now() >= deadline) co_return Errc::busy;
     if (stopping_.is_set()) co_return Errc::closing;
+    // While the node is away, or waits for holders after its start, nobody has refused anything.
+    const TimePoint now = session_.scheduler().now();
+    if (net::is_connection_trouble(answer.error()))
+      deadline = now + Duration(limits::kHandOverWait);
+    if (now >= deadline) co_return Errc::busy;
     co_await sleep_for(session_.scheduler(), kAskAgain);
   }
 }

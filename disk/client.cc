@@ -358,7 +358,8 @@ Task<Result<std::unique_ptr<BlockingDisk>>> RealClient::open_task(DiskOpenOption
     const auto guest = read_guest_process(*options.guest_pid);
     if (guest) disk_options.guest = *guest;
   }
-  auto object = core_->admin.open(disk, disk_options);
+  VMS_CO_TRY(auto object, co_await core_->admin.open_for_guest(disk, disk_options));
+  info.size_bytes = object->size_bytes();
   std::unique_ptr<BlockingDisk> result =
       std::make_unique<OpenDisk>(*core_, std::move(object), info);
   co_return std::move(result);

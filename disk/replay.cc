@@ -195,14 +195,11 @@ Task<Result<ReplayedState>> replay_log(net::NodeClient& node, ReplayRequest requ
       state.root = record.at;
       state.top = record.header.top_page;
       state.replay_from = record.header.replay_from;
-      state.disk_bytes = record.header.disk_bytes;
+      state.disk_bytes = record.header.disk_bytes;  // at replay_from: later resizes are pending
       base_overlay_valid = false;
       std::erase_if(pending, [&](const ReplayedRecord& old) {
         return old.header.sequence < record.header.replay_from.sequence;
       });
-    }
-    if (record.header.kind == wire::RecordKind::resize) {
-      state.disk_bytes = record.header.disk_bytes;
     }
     pending.push_back(record);
     pending.back().header.block_sums = {};
@@ -212,6 +209,9 @@ Task<Result<ReplayedState>> replay_log(net::NodeClient& node, ReplayRequest requ
   if (base_overlay_valid) state.overlay = std::move(request.overlay);
   for (const ReplayedRecord& record : pending) {
     state.replay_bytes += record.bytes;
+    if (record.header.kind == wire::RecordKind::resize) {
+      state.disk_bytes = record.header.disk_bytes;
+    }
     if (record.header.kind == wire::RecordKind::data ||
         record.header.kind == wire::RecordKind::resize) {
       apply_runs(record.header, state.overlay);

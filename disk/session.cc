@@ -34,7 +34,8 @@ Session::Session(Scheduler& scheduler,
       blocks_(scheduler, node, page_cache_, block_cache_),
       random_(options.seed),
       gate_(scheduler),
-      stopping_(scheduler) {}
+      stopping_(scheduler),
+      lease_mutex_(scheduler) {}
 
 Session::~Session() = default;
 
@@ -56,10 +57,22 @@ Task<void> Session::stop() {
   node_.set_disk_call_handler({});
 }
 
-void Session::register_disk(DiskId id, HeldDisk* disk) {
-  held_[id] = disk;
+Task<Result<void>> Session::hold(DiskId id, Epoch epoch, HeldDisk* disk) {
+  const auto lock = co_await lease_mutex_.lock();
+  held_[id] = disk;  // first: a call may be relayed as soon as the node knows
+  const auto told = co_await node_.hold(id, epoch);
+  if (!told) forget_disk(id, disk);
+  co_return told;
 }
-void Session::unregister_disk(DiskId id, const HeldDisk* disk) {
+
+Task<void> Session::release(DiskId id, Epoch epoch, const HeldDisk* disk) {
+  forget_disk(id, disk);
+  const auto lock = co_await lease_mutex_.lock();
+  const auto told = co_await node_.release(id, epoch);
+  ignore(told, "the lease runs out by itself");
+}
+
+void Session::forget_disk(DiskId id, const HeldDisk* disk) {
   const auto found = held_.find(id);
   if (found != held_.end() && found->second == disk) held_.erase(found);
 }
@@ -79,6 +92,7 @@ Task<void> Session::keep_leases() {
     std::vector<std::pair<DiskId, Epoch>> held;
     for (const auto& [id, disk] : held_) held.emplace_back(id, disk->held_epoch());
     for (const auto& [id, epoch] : held) {
+      const auto lock = co_await lease_mutex_.lock();
       // Given back meanwhile: a renewal after the release would hold it for ever.
       const auto still = held_.find(id);
       if (still == held_.end() || still->second->held_epoch() != epoch) continue;

@@ -78,9 +78,13 @@ class Session {
   [[nodiscard]] StoreId store() const noexcept { return store_; }
   [[nodiscard]] BootId boot() const noexcept { return options_.boot; }
 
-  /// From now on this session answers for the disk and keeps its lease.
-  void register_disk(DiskId id, HeldDisk* disk);
-  void unregister_disk(DiskId id, const HeldDisk* disk);
+  /// From now on this session answers for the disk and keeps its lease. `stale_token`: the node
+  /// knows of a newer owner; then, and after any other error, it is not registered.
+  [[nodiscard]] Task<Result<void>> hold(DiskId id, Epoch epoch, HeldDisk* disk);
+  /// The end of that; tells the node. What goes wrong there the end of the lease mends.
+  [[nodiscard]] Task<void> release(DiskId id, Epoch epoch, const HeldDisk* disk);
+  /// Answers for the disk no longer, and lets its lease run out.
+  void forget_disk(DiskId id, const HeldDisk* disk);
 
  private:
   [[nodiscard]] Task<void> keep_leases();
@@ -100,6 +104,7 @@ class Session {
   StoreId store_;
   std::uint64_t seen_sessions_ = 0;
   std::map<DiskId, HeldDisk*> held_;
+  TaskMutex lease_mutex_;  // a renewal on its way must not arrive behind the release
 };
 
 }  // namespace vmstore::disk

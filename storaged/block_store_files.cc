@@ -129,7 +129,13 @@ Task<Result<void>> BlockStore::State::allocate(std::shared_ptr<Key> key,
   from.data = std::max(from.data, key->state.length.blocks.value * kBlockBytes);
   from.log = std::max(from.log, limits::kLogHeadBytes + key->state.length.log_bytes);
   from.sums = std::max(from.sums, key->state.length.blocks.value * kSumBytes);
-  auto work = [&opened, &from, &ends, ahead] { return extend_all(*opened, from, ends, ahead); };
+  auto work = [this, &opened, &from, &ends, ahead] {
+    // Allocating ahead is a convenience: it never takes from the reserve.
+    const auto space = files.space();
+    const std::uint64_t kept = options.reserve_bytes + kDataAheadBytes + kLogAheadBytes;
+    const bool plenty = ahead && space && space->free_bytes > kept;
+    return extend_all(*opened, from, ends, plenty);
+  };
   const auto reached = co_await run_on(pool, scheduler, work);
   if (!reached) co_return reached.error();
   key->allocated.data = std::max(key->allocated.data, reached->data);

@@ -145,6 +145,8 @@ Task<net::Answer> call(Node& node, wire::Frame request) {
   auto frame = co_await session->ask(wire::Opcode::disk_call, std::move(request.control), deadline);
   if (!frame) {
     const Error error = frame.error();
+    // It gave the disk back and its word of that was lost: nobody holds it.
+    if (error == Errc::not_found) node.leases().release(disk, held->epoch, held->session);
     const bool lost = error == Errc::disconnected || error == Errc::closing;
     const bool matters = message.has_snapshot() || message.has_resize();
     co_return refuse(lost ? Error(matters ? Errc::unknown : Errc::unavailable) : error);

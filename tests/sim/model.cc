@@ -103,10 +103,12 @@ bool Model::drive(const std::function<bool()>& done, const char* what) {
   const auto event = [&] {
     return done() || host_.is_dead() || node_.is_dead() || node_.failure().has_value();
   };
-  while (!failed()) {
+  while (!failed() && !given_up_) {
     const Duration left = deadline - world_.now();
     if (left <= Duration(0) || !world_.run_until(event, left)) {
-      fail(std::string("stuck: ") + what);
+      // Without space what was acknowledged waits for it, for ever if need be.
+      if (!swarm_.space_is_short) fail(std::string("stuck: ") + what);
+      given_up_ = true;
       return false;
     }
     if (node_.failure()) {
@@ -190,7 +192,7 @@ void Model::bury_client(Death death) {
 }
 
 void Model::revive_client() {
-  while (!failed() && !host_.is_ready()) {
+  while (!failed() && !given_up_ && !host_.is_ready()) {
     restart_client();
     if (!drive([this] { return host_.is_ready(); }, "connecting")) continue;
     find_out();
@@ -225,7 +227,7 @@ std::optional<std::string> Model::run() {
   say("seed " + std::to_string(seed_));
   if (start_all()) {
     create_disk();
-    for (std::uint64_t i = 0; i < swarm_.steps && !failed(); ++i) {
+    for (std::uint64_t i = 0; i < swarm_.steps && !failed() && !given_up_; ++i) {
       if (!host_.is_ready()) {
         revive_client();
         continue;
@@ -233,7 +235,7 @@ std::optional<std::string> Model::run() {
       if (random().one_in(12)) plan_death();
       step();
     }
-    leave_nothing();
+    if (!given_up_) leave_nothing();
   }
   return failure_;
 }

@@ -133,6 +133,7 @@ class Model {
   void flush(ModelDisk& disk);
   void forced_write(ModelDisk& disk);
   void rest();
+  void pass_time(Duration pause);
   void break_connections();
   void maintain(ModelDisk& disk);
   [[nodiscard]] std::vector<std::byte> draw_bytes(std::size_t count);
@@ -198,6 +199,7 @@ class Model {
   std::uint64_t names_ = 0;
   std::optional<Scheduler::TimerId> death_timer_;
   bool nothing_dies_ = false;  // the end of the run
+  bool given_up_ = false;      // the store is full and nothing goes on
   std::optional<std::string> failure_;
   Counters counters_;
 };

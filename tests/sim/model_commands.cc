@@ -15,6 +15,7 @@ namespace {
 using disk::Admin;
 using Kind = int;
 
+constexpr Duration kFramesLive = std::chrono::seconds(5);
 constexpr Duration kFreeAfter = std::chrono::seconds(60);  // a dead session's lease is long over
 
 template <class T>
@@ -325,6 +326,7 @@ void Model::roll_back(ModelDisk& disk) {
 }
 
 void Model::resize(ModelDisk& disk) {
+  if (disk.either && !settle(disk)) return;  // its size is not known
   const std::uint64_t old_bytes = disk.oracle.content().size_bytes();
   std::uint64_t bytes = (1 + random().below(2 * swarm_.disk_blocks_max * 8)) * kSectorBytes;
   if (bytes == old_bytes) bytes += kSectorBytes;
@@ -343,6 +345,10 @@ void Model::resize(ModelDisk& disk) {
   uncertain.snapshot.content = disk.oracle.content();
   uncertain.snapshot.content.resize(bytes);
   uncertain_ = uncertain;
+  if (shrinks) {  // what is cut off is zeroed first, block by block
+    disk.oracle.begin_group();
+    static_cast<void>(disk.oracle.zero(bytes, old_bytes - bytes));
+  }
   Admin& admin = host_.admin();
   const auto done = until_free([&] { return admin.resize(name, bytes, shrinks, false); }, "resize");
   if (!done) return;
@@ -385,6 +391,9 @@ void Model::settle_either(ModelDisk& disk, const Content& other) {
 }
 
 void Model::find_out() {
+  if (!host_.is_ready()) return;
+  // What the dead client sent may still be on its way.
+  if (uncertain_) pass_time(kFramesLive);
   if (!host_.is_ready()) return;
   auto found = await(list_all(host_.admin()), "listing");
   while (found && !*found && is_lost(found->error()) && !failed()) {
@@ -487,7 +496,7 @@ void Model::check_catalogue_is(const std::map<std::string, std::uint64_t>& disks
 void Model::leave_nothing() {
   nothing_dies_ = true;
   cancel_deaths();
-  while (!failed() && !host_.is_ready()) revive_client();
+  while (!failed() && !given_up_ && !host_.is_ready()) revive_client();
   for (auto& [name, disk] : disks_) {
     if (ensure_open(disk)) static_cast<void>(verify(disk));
     for (std::size_t i = 0; i < disk.snapshots.size() && !failed(); ++i) read_snapshot(disk);

@@ -66,7 +66,7 @@ Task<Result<std::shared_ptr<AsyncDisk>>> open_disk(disk::Session& session,
                                                    std::string name,
                                                    disk::AsyncDiskOptions options) {
   VMS_CO_TRY(const auto record, co_await session.catalogue().disk_by_name(std::move(name)));
-  co_return admin.open(record, options);
+  co_return co_await admin.open_for_guest(record, options);
 }
 
 }  // namespace
@@ -255,7 +255,8 @@ bool Model::verify(ModelDisk& disk) {
   const ReadBytes source(std::move(bytes));
   choose(disk, source, size);
   if (size != disk.oracle.content().size_bytes()) {
-    fail("disk " + disk.name + " has " + std::to_string(size) + " bytes");
+    fail("disk " + disk.name + " has " + std::to_string(size) + " bytes instead of " +
+         std::to_string(disk.oracle.content().size_bytes()));
     return false;
   }
   std::vector<std::uint64_t> lbns;
@@ -500,7 +501,10 @@ void Model::forced_write(ModelDisk& disk) {
 }
 
 void Model::rest() {
-  const Duration pause = world_.random_duration(Duration(0), std::chrono::seconds(3));
+  pass_time(world_.random_duration(Duration(0), std::chrono::seconds(3)));
+}
+
+void Model::pass_time(Duration pause) {
   const TimePoint end = world_.now() + pause;
   supervisor_.start_timer(end, [] {});  // so that there is something to wait for
   static_cast<void>(drive([&] { return world_.now() >= end; }, "resting"));

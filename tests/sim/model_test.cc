@@ -109,6 +109,6 @@ int main(int argc, char** argv) {
       return 2;
     }
   }
-  vmstore::set_log_level(vmstore::LogLevel::error);
+  vmstore::set_log_level(arguments().only ? vmstore::LogLevel::debug : vmstore::LogLevel::error);
   return RUN_ALL_TESTS();
 }
