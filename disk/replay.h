@@ -43,8 +43,8 @@ using RecordVisitor = std::function<Result<void>(const ReplayedRecord&)>;
 struct ReplayedState {
   Address top;  // of the newest root, else what was given
   bool has_root = false;
-  LogPosition root;         // the newest root record
-  LogPosition replay_from;  // first record that the pages do not contain
+  LogPosition root;              // the newest root record
+  LogPosition replay_from;       // first record that the pages do not contain
   std::uint64_t disk_bytes = 0;  // of the newest root and the resizes behind its replay_from
   Sequence last_sequence;
   std::uint64_t replay_bytes = 0;  // of log since replay_from

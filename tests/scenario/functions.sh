@@ -19,6 +19,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/vmstore-scenario-XXXXXX")
 run_dir=$(mktemp -d /dev/shm/vmstore-scenario-XXXXXX)
 data_dir=$work/data
 started_pids=()
+undo_commands=()
 up_pid=
 
 export VMSTORE_RUN_DIR=$run_dir
@@ -44,6 +45,8 @@ cleanup() {
   for pid in ${started_pids[@]+"${started_pids[@]}"}; do end_process "$pid" KILL; done
   # The children of `up` die with it.
   if [ -n "$up_pid" ]; then end_process "$up_pid" KILL; fi
+  local i
+  for ((i = ${#undo_commands[@]} - 1; i >= 0; i--)); do eval "${undo_commands[i]}" || true; done
   if [ "$status" -ne 0 ] && [ "$status" -ne 77 ] && [ -s "$work/up.log" ]; then
     echo "--- what vmstore up said ---" >&2
     tail -n 40 "$work/up.log" >&2
@@ -53,6 +56,9 @@ cleanup() {
 }
 trap cleanup EXIT
 trap 'exit 130' INT TERM
+
+# undo_with COMMAND: a line of shell that is run at the end, when no process is left, last one first.
+undo_with() { undo_commands+=("$1"); }
 
 # Skips the scenario (77) unless all these programs are there.
 requires() {

@@ -7,10 +7,13 @@
 It sends what it is told, as raw frames, and looks at what comes back frame by frame.
 """
 
+import errno
 import os
+import random
 import socket
 import struct
 import sys
+import time
 
 OPTION_MAGIC = 0x49484156454F5054
 REPLY_MAGIC = 0x3E889045565A9
@@ -158,7 +161,87 @@ def multi_conn(path, export):
     assert writer.read(0, 512) == b"x" * 512
 
 
+CHUNK = 256 << 10
+
+
+def chunk(number):
+    """Bytes that no compression and no deduplication finds anything in, known by their number."""
+    return random.Random(number).randbytes(CHUNK)
+
+
+def fill(path, export, first, last):
+    """Writes chunks [first, last) until one is refused for want of space.
+
+    Says how many it wrote before and waits for a word on stdin, as a guest that is paused; then it
+    sends the refused one again. Nothing is flushed before the end.
+    """
+    connection = Connection(path, export)
+    for number in range(int(first), int(last)):
+        data = chunk(number)
+        while True:
+            try:
+                connection.write(number * CHUNK, data)
+                break
+            except OSError as refused:
+                if refused.errno != errno.ENOSPC:
+                    raise
+                print(f"full {number}", flush=True)
+                if not sys.stdin.readline():
+                    return
+    connection.flush()
+    print(f"done {last}", flush=True)
+
+
+def check_chunks(path, export, first, last):
+    connection = Connection(path, export)
+    for number in range(int(first), int(last)):
+        assert connection.read(number * CHUNK, CHUNK) == chunk(number), f"chunk {number} differs"
+
+
+def survive(path, export, rounds):
+    """Overlapping writes, never a flush; the server is killed at any moment. As QEMU does it, a
+    request without an answer is sent again to the next server."""
+    dice = random.Random(1)
+    connection = Connection(path, export)
+    disk = bytearray(connection.size)
+
+    def insist(act):
+        nonlocal connection
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                return act(connection)
+            except (EOFError, ConnectionError, socket.timeout):
+                assert time.monotonic() < deadline, "no server for a minute"
+                connection.socket.close()
+            try:
+                connection = Connection(path, export)
+            except (EOFError, ConnectionError):
+                pass
+
+    writes = 0
+    for round_number in range(int(rounds)):
+        for step in range(60):
+            length = 512 * dice.randint(1, 128)
+            offset = 512 * dice.randrange((len(disk) - length) // 512)
+            data = dice.randbytes(length)
+            insist(lambda c: c.write(offset, data))
+            disk[offset : offset + length] = data
+            writes += 1
+            if step == 30:
+                print(f"round {round_number}", flush=True)
+        for offset in range(0, len(disk), 1 << 20):
+            found = insist(lambda c: c.read(offset, 1 << 20))
+            if found != disk[offset : offset + (1 << 20)]:
+                print(f"failed: round {round_number}: lost bytes in the MiB at {offset}", flush=True)
+                sys.exit(1)
+    print(f"survived: {writes} writes", flush=True)
+
+
 ACTS = {
+    "survive": survive,
+    "fill": fill,
+    "check_chunks": check_chunks,
     "reads_in_flight": reads_in_flight,
     "maximal_block_status": maximal_block_status,
     "multi_conn": multi_conn,

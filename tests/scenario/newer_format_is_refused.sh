@@ -26,7 +26,7 @@ for file in store catalogue; do
   make_newer "$data_dir/$file"
   before=$(digest_of_folder)
   expect_exit 1 timeout 20 vmstored --data "$data_dir" --listen "unix:$work/x.sock"
-  grep -q 'newer' "$work/stderr" || fail "$file: no word about a newer release: $(cat "$work/stderr")"
+  grep -q 'newer' "$work/stderr" || fail "$file: no word of it: $(cat "$work/stderr")"
   [ "$(digest_of_folder)" = "$before" ] || fail "$file: the folder was changed"
 done
 rm -rf "$data_dir"
