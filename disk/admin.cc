@@ -517,6 +517,9 @@ Task<Result<std::uint64_t>> Admin::discard_batch_file(std::string name) {
   std::uint64_t batches = 0;
   const auto handle = session_.batches().open(session_.store(), id, false);
   if (!handle && handle.error() != Errc::not_found) co_return handle.error();
+  const bool clean = disk.record.state() == meta::pb::DiskRecord::released;
+  const bool expected = !clean && disk.record.writer().has_batch_file();
+  if (!handle && !expected) co_return Errc::not_found;  // there is nothing to give up
   if (handle) {
     BatchFileIdentity identity;
     identity.store = session_.store();
