@@ -329,7 +329,7 @@ def whole_disk(bench):
         before = memory_bytes(disk.pids[0], "RssAnon")
         status = timed(["nbdinfo", "--map", "--totals", disk.uri])
         work = in_chunks(command, size, chunk)
-        qemu = ["qemu-io", "-f", "raw", disk.uri.replace("nbd+unix:///huge?", "nbd+unix:///huge?")]
+        qemu = ["qemu-io", "-t", "writeback", "-f", "raw", disk.uri]
         nothing = timed(qemu, input="quit\n")
         took = timed(qemu, input=work + "flush\nquit\n") - nothing
         grown = (memory_bytes(disk.pids[0], "RssAnon") - before) / MIB
