@@ -221,14 +221,14 @@ def survive(path, export, rounds):
 
     writes = 0
     for round_number in range(int(rounds)):
-        for step in range(60):
+        for step in range(200):
             length = 512 * dice.randint(1, 128)
             offset = 512 * dice.randrange((len(disk) - length) // 512)
             data = dice.randbytes(length)
             insist(lambda c: c.write(offset, data))
             disk[offset : offset + length] = data
             writes += 1
-            if step == 30:
+            if step == 100:
                 print(f"round {round_number}", flush=True)
         for offset in range(0, len(disk), 1 << 20):
             found = insist(lambda c: c.read(offset, 1 << 20))

@@ -386,6 +386,7 @@ void Model::find_out_now(const Uncertain& uncertain) {
 /// What the disk holds now is `other` or what it held; which one, its size or bytes tell.
 void Model::settle_either(ModelDisk& disk, const Content& other) {
   disk.either = other;
+  if (!disk.died) disk.died = Death::kill;
   if (disk.open != nullptr && !close(disk)) return;
   if (ensure_open(disk) && disk.either) static_cast<void>(verify(disk));
 }
