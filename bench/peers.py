@@ -8,6 +8,7 @@ import subprocess
 import time
 
 START_LIMIT_S = 60
+OTHER = "vmstore other build"
 
 
 class Disk:
@@ -120,11 +121,10 @@ class QemuQcow2(SocketPeer):
 class VMStore:
     """A store of its own: vmstored with one nbdkit per disk, as `vmstore up` runs them."""
 
-    name = "vmstore"
-
-    def __init__(self, folder, build):
-        self.folder, self.build = folder, build
-        self.run = f"/dev/shm/vmstore-bench-{os.getpid()}"
+    def __init__(self, folder, build, name="vmstore"):
+        self.folder, self.build, self.name = folder, build, name
+        self.data = f"{folder}/{name.replace(' ', '-')}-store"
+        self.run = f"/dev/shm/{name.replace(' ', '-')}-bench-{os.getpid()}"
         self.environment = dict(os.environ, VMSTORE_RUN_DIR=self.run)
         self.is_up = False
 
@@ -132,7 +132,7 @@ class VMStore:
         """One command; its JSON."""
         if not self.is_up:
             self.is_up = True
-            self.call("up", "--detach", "--data", f"{self.folder}/store")
+            self.call("up", "--detach", "--data", self.data)
         done = subprocess.run([f"{self.build}/cli/vmstore", *words, "--json"], check=False,
                               env=self.environment, capture_output=True, text=True)
         if check and done.returncode != 0:
@@ -146,7 +146,7 @@ class VMStore:
                     words = file.read().split(b"\0")
             except OSError:
                 continue
-            if words[0].endswith(b"/vmstored") and f"{self.folder}/store".encode() in words:
+            if words[0].endswith(b"/vmstored") and self.data.encode() in words:
                 return int(pid)
         raise RuntimeError("no vmstored")
 
@@ -179,7 +179,9 @@ class VMStore:
             subprocess.run(["rm", "-rf", self.run], check=True)
 
 
-def all_peers(folder, build):
+def all_peers(folder, build, other_build=None):
     peers = [VMStore(folder, build)]
+    if other_build is not None:
+        peers.append(VMStore(folder, other_build, OTHER))
     peers += [kind(folder) for kind in (NbdkitMemory, NbdkitNull, NbdkitFile, QemuRaw, QemuQcow2)]
     return {peer.name: peer for peer in peers}
