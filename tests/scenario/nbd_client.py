@@ -10,6 +10,7 @@ It sends what it is told, as raw frames, and looks at what comes back frame by f
 import errno
 import os
 import random
+import signal
 import socket
 import struct
 import sys
@@ -238,7 +239,22 @@ def survive(path, export, rounds):
     print(f"survived: {writes} writes", flush=True)
 
 
+def die_unflushed(path, export, node, server, byte, offset, length):
+    """A write that is acknowledged while the node is stopped: only the batch file has it when the
+    server is killed."""
+    connection = Connection(path, export)
+    connection.write(0, connection.read(0, 512))  # it may write, and has space promised
+    connection.flush()
+    os.kill(int(node), signal.SIGSTOP)
+    try:
+        connection.write(int(offset), bytes([int(byte)]) * int(length))
+        os.kill(int(server), signal.SIGKILL)
+    finally:
+        os.kill(int(node), signal.SIGCONT)
+
+
 ACTS = {
+    "die_unflushed": die_unflushed,
     "survive": survive,
     "fill": fill,
     "check_chunks": check_chunks,
