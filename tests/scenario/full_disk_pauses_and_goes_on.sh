@@ -15,14 +15,16 @@ mkdir "$data_dir"
 mount -o loop "$work/small.img" "$data_dir" || { echo "SKIP: no loop device" >&2; exit 77; }
 undo_with 'umount -l "$data_dir"'
 
-client() { python3 "$SOURCE_DIR/tests/scenario/nbd_client.py" "$run_dir/nbd/$1.sock" "$@"; }
+nbd_client=$SOURCE_DIR/tests/scenario/nbd_client.py
+client() { python3 "$nbd_client" "$run_dir/nbd/$1.sock" "$@"; }
 percent_full() { vmstore df 2>&1 | sed -nE 's/.*file system ([0-9]+) % full.*/\1/p'; }
 # fill NAME FIRST LAST: in the background; what it says is in $work/NAME.said, its stdin is fd 5.
 fill() {
   mkfifo "$work/$1.word"
   exec 5<>"$work/$1.word"
   : >"$work/$1.said"
-  in_background client "$1" fill "$2" "$3" <"$work/$1.word" >"$work/$1.said" 5>&-
+  in_background python3 "$nbd_client" "$run_dir/nbd/$1.sock" "$1" fill "$2" "$3" \
+    <"$work/$1.word" >"$work/$1.said" 5>&-
 }
 is_full() { grep -q '^full' "$work/$1.said"; }
 is_done() { grep -q '^done' "$work/$1.said"; }
@@ -83,7 +85,8 @@ fill filler 0 1600
 filler=$last_pid
 wait_until 90 is_full filler
 : >"$work/web.said"
-in_background client web fill $((wrote + 80)) $((wrote + 200)) </dev/null >"$work/web.said"
+in_background python3 "$nbd_client" "$run_dir/nbd/web.sock" web fill $((wrote + 80)) \
+  $((wrote + 200)) </dev/null >"$work/web.said"
 waiting=$last_pid
 for _ in {1..20}; do  # two seconds: longer than writing takes, shorter than a refusal
   read -r -t 0.1 <> <(:) || true

@@ -57,7 +57,7 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
-# undo_with COMMAND: a line of shell that is run at the end, when no process is left, last one first.
+# undo_with COMMAND: a line of shell for the end, when no process is left; the last one goes first.
 undo_with() { undo_commands+=("$1"); }
 
 # Skips the scenario (77) unless all these programs are there.

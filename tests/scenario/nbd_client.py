@@ -234,7 +234,7 @@ def survive(path, export, rounds):
         for offset in range(0, len(disk), 1 << 20):
             found = insist(lambda c: c.read(offset, 1 << 20))
             if found != disk[offset : offset + (1 << 20)]:
-                print(f"failed: round {round_number}: lost bytes in the MiB at {offset}", flush=True)
+                print(f"failed in round {round_number}: the MiB at {offset} differs", flush=True)
                 sys.exit(1)
     print(f"survived: {writes} writes", flush=True)
 
