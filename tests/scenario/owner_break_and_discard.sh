@@ -45,7 +45,8 @@ vmstore attach web >/dev/null
 reads() { # reads ARGUMENTS-OF-READ...: the disk has just these bytes
   local act acts=()
   for act in "$@"; do acts+=(-c "read $act"); done
-  qemu-io -r -f raw "$uri" "${acts[@]}" >"$work/io" 2>&1 && ! grep -q 'verification failed' "$work/io"
+  qemu-io -r -f raw "$uri" "${acts[@]}" >"$work/io" 2>&1 &&
+    ! grep -q 'verification failed' "$work/io"
 }
 reads '-P 1 0 1M' || fail "$(cat "$work/io")"
 
