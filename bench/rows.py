@@ -269,8 +269,8 @@ def snapshot(bench):
                 store.call("rm", f"cloned{index}-{loaded}", "--now")
         store.remove(disk)
     return (f"Medians of {count}, in ms; bar: each under 10\n\n" + markdown(
-        ["disk", "load", "snapshot: metadata", "snapshot: guest waits", "clone", "one write + flush",
-         "bar"], rows) + "\n")
+        ["disk", "load", "snapshot: metadata", "snapshot: guest waits", "clone",
+         "one write + flush", "bar"], rows) + "\n")
 
 
 def many_snapshots(bench):
