@@ -91,7 +91,9 @@ Task<Result<void>> AsyncDisk::acquire_locked() {
     auto handle = session_.batches().open(session_.store(), id_, false);
     if (!handle && handle.error() != Errc::not_found) co_return handle.error();
     if (handle) handle_ = std::move(*handle);
-    const bool clean = newest.record.state() == meta::pb::DiskRecord::released;
+    const bool is_unused =
+        unused_token_ && meta::from_pb<TokenNonce>(newest.record.token_nonce()) == *unused_token_;
+    const bool clean = is_unused || newest.record.state() == meta::pb::DiskRecord::released;
     const meta::pb::Writer prior = newest.record.writer();
     record_.adopt(std::move(newest));
     // Somebody else wrote after we did: what our guest believes is no longer true (DESIGN 6).
@@ -109,6 +111,7 @@ Task<Result<void>> AsyncDisk::acquire_locked() {
     // Taken or not, nothing was written under it: the caller begins again.
     if (!taken && taken.error() == Errc::unknown) co_return Errc::timed_out;
     if (!taken) co_return taken.error();
+    unused_token_ = clean ? std::optional(nonce) : std::nullopt;
     const Epoch next = record_.epoch();
     const auto announced = co_await session_.hold(id_, next, this);
     if (!announced && announced.error() == Errc::stale_token) continue;
@@ -121,6 +124,7 @@ Task<Result<void>> AsyncDisk::acquire_locked() {
       handle_.reset();
       co_return recovered.error();
     }
+    unused_token_.reset();
     mode_ = Mode::owner;
     co_return success();
   }
@@ -187,6 +191,10 @@ Task<Result<void>> AsyncDisk::recover(bool clean, meta::pb::Writer prior) {
     wanted.set_state(meta::pb::DiskRecord::held);
     wanted.set_last_sequence(state.last_sequence.value);
     wanted.set_size_bytes(state.disk_bytes);
+    // The dead session may have made keys of the range that nobody knows, and they may have been
+    // collected: a number is never used twice.
+    wanted.clear_key_range_first();
+    wanted.clear_key_range_next();
     if (!start.open_key) {
       wanted.clear_open_key();
       wanted.mutable_last_sealed()->set_key(start.last_key.value());
@@ -508,7 +516,14 @@ Task<Result<void>> AsyncDisk::release() {
   Result<void> outcome = success();
   {
     const auto lock = co_await token_mutex_.lock();
-    if (mode_.load() == Mode::owner) outcome = co_await release_locked();
+    if (mode_.load() == Mode::owner) {
+      outcome = co_await release_locked();
+    } else if (unused_token_) {
+      const auto unuse = [](meta::pb::DiskRecord& record) {
+        record.set_state(meta::pb::DiskRecord::released);
+      };
+      ignore(co_await record_.change(unuse), "the next session recovers it");
+    }
   }
   co_await abandon();
   co_return outcome;
@@ -532,6 +547,7 @@ Task<Result<void>> AsyncDisk::release_locked() {
     record.set_last_sequence(last_assigned_);
     // A later session that dies before it wrote anything must not be asked for this one's file.
     record.mutable_writer()->set_has_batch_file(false);
+    log_->remember_keys(record);
     if (!wrote) return;
     *record.mutable_log_end() = meta::to_pb(log_->end());
     record.set_open_blocks(log_->data_end().value);

@@ -258,6 +258,9 @@ class AsyncDisk final : public HeldDisk,
   std::atomic<int> requests_open_{0};
   std::atomic<std::int64_t> last_request_ns_{0};
   std::atomic<bool> connected_{false};
+  /// Of a token that was taken from a clean disk, under which nothing was done yet: the node went
+  /// away before it knew of the holder.
+  std::optional<TokenNonce> unused_token_;
   std::size_t users_ = 0;
   std::uint64_t assigned_bytes_ = 0;  // the disk's size after every record that has a sequence
 

@@ -422,6 +422,7 @@ Task<Result<void>> AsyncDisk::rollback(ClosedView view, meta::Compare still_ther
     record.set_last_sequence(last_assigned_);
     record.set_state(meta::pb::DiskRecord::released);
     record.mutable_writer()->set_has_batch_file(false);
+    log_->remember_keys(record);
     store_cut(record);
   };
   VMS_FAULT("disk.before_rollback");

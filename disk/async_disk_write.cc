@@ -113,7 +113,8 @@ bool AsyncDisk::merge_block(Lbn lbn, Merge& merge, MutableBytes block) {
   const auto pieces = mapping_.pieces(lbn, 1);
   const Mapping::Piece& piece = pieces.front();
   merge.needed = true;
-  // The same Merge serves the first block of a write and, if a chunk is less than a block, its last.
+  // The same Merge serves the first block of a write and, if a chunk is less than a block, its
+  // last.
   if (merge.lbn != lbn) merge.have_bytes = false;
   merge.lbn = lbn;
   if (!piece.in_pages && piece.extent.where == Where::slot) {

@@ -126,6 +126,11 @@ Task<Result<KeyId>> Log::create_next_key(KeyLength& length) {
     const auto key = KeyId::make(first + next);
     if (!key || !key->is_usable()) co_return Errc::corrupt;
     ++next;
+    const auto remember = [first, next](meta::pb::DiskRecord& record) {
+      record.set_key_range_first(first);
+      record.set_key_range_next(static_cast<std::uint32_t>(next));
+    };
+    remember_range_ = remember;
     wire::RecordHeader header;
     header.kind = wire::RecordKind::key_header;
     header.disk = record_.id();
@@ -146,11 +151,6 @@ Task<Result<KeyId>> Log::create_next_key(KeyLength& length) {
     if (!created && created.error() == Errc::exists) continue;
     if (!created) co_return created.error();
     VMS_FAULT("disk.key_created");
-    const auto remember = [this, first, next](meta::pb::DiskRecord& record) {
-      record.set_key_range_first(first);
-      record.set_key_range_next(static_cast<std::uint32_t>(next));
-    };
-    remember_range_ = remember;
     co_return *key;
   }
   co_return Errc::exists;

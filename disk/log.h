@@ -98,6 +98,11 @@ class Log {
   [[nodiscard]] std::uint64_t replay_bytes() const noexcept { return replay_bytes_; }
   void reset_replay_bytes() noexcept { replay_bytes_ = 0; }
   [[nodiscard]] const std::vector<KeyId>& own_keys() const noexcept { return own_keys_; }
+  /// Puts the key numbers drawn so far into the record: one that was tried is never used again,
+  /// also if nothing came of it.
+  void remember_keys(meta::pb::DiskRecord& record) const {
+    if (remember_range_) remember_range_(record);
+  }
 
   /// Blocks that may still be acknowledged (C10): allocated behind the open key's length, less what
   /// was acknowledged and is not placed yet. THREADS: any.

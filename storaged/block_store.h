@@ -114,6 +114,7 @@ class BlockStore {
   /// Finishes what is under way, destages, closes. After it the folder needs no replay.
   [[nodiscard]] Task<void> close();
 
+  /// Idempotent for the same token and header. `exists`: another key has the number, or had it.
   [[nodiscard]] Task<Result<KeyState>> create(KeyId key,
                                               DiskId disk,
                                               Epoch token,

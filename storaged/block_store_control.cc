@@ -110,6 +110,7 @@ Task<Result<void>> BlockStore::State::create_files(std::shared_ptr<Key> key, Byt
 }
 
 Task<void> BlockStore::State::undo_create(std::shared_ptr<Key> key) {
+  removed_keys.insert(key->id());
   Op op(scheduler, key, EntryKind::remove);
   const auto taken_back = co_await commit(op);
   if (taken_back) {
@@ -136,6 +137,7 @@ Task<Result<KeyState>> BlockStore::create(KeyId key_id,
     const auto existing = known->second;
     co_return co_await s.create_again(existing, head, std::move(header_record));
   }
+  if (s.removed_keys.contains(key_id)) co_return Errc::exists;  // it did
   const auto key = std::make_shared<Key>(s.scheduler, head);
   key->live = false;
   s.keys.emplace(key_id, key);
@@ -244,6 +246,7 @@ Task<Result<void>> BlockStore::remove(KeyId key_id) {
   const auto lock = co_await key->control.lock();
   if (!key->live) co_return Errc::not_found;
   key->live = false;
+  s.removed_keys.insert(key_id);
   co_await s.wait_idle(key);
   Op op(s.scheduler, key, EntryKind::remove);
   const auto committed = co_await s.commit(op);

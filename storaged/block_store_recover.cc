@@ -63,6 +63,7 @@ Task<Result<void>> BlockStore::State::recover() {
   auto replay = [&recovery] { return recovery.run(); };
   VMS_CO_CHECK(co_await run_on(pool, scheduler, replay));
   completed_number = journal->last_number();
+  removed_keys = recovery.removed_keys();
   for (const auto& [id, recovered] : recovery.keys()) {
     const auto key = std::make_shared<Key>(scheduler, recovered.head);
     key->durable_generation = recovered.head.generation;

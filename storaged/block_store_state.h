@@ -43,6 +43,9 @@ struct BlockStore::State {
   BlockStoreCounters counters;
 
   std::unordered_map<KeyId, std::shared_ptr<Key>> keys;
+  /// Removed since the start, or by an entry that is still in the ring: never made again. A replay
+  /// removes such a key whatever came later, and an address never changes its bytes.
+  std::set<KeyId> removed_keys;
   Gate calls;       // calls from outside
   Gate background;  // the two loops below
   bool stopping = false;

@@ -340,6 +340,7 @@ Result<void> Recovery::run() {
   }
   VMS_CHECK(replay(content));
   VMS_CHECK(remove_keys(content.removed_keys));
+  removed_keys_ = content.removed_keys;
   for (auto& [id, key] : keys_) {
     if (key.touched && !key.bad_mark) {
       const auto finished = finish(key);

@@ -55,6 +55,8 @@ class Recovery {
   /// Replays the ring, syncs, and begins it anew.
   [[nodiscard]] Result<void> run();
   [[nodiscard]] const std::map<KeyId, RecoveredKey>& keys() const noexcept { return keys_; }
+  /// Removed by an entry that is still in the ring.
+  [[nodiscard]] const std::set<KeyId>& removed_keys() const noexcept { return removed_keys_; }
 
  private:
   Result<void> replay(const JournalContent& content);
@@ -78,6 +80,7 @@ class Recovery {
   Journal& journal_;
   Incarnation incarnation_;
   std::map<KeyId, RecoveredKey> keys_;
+  std::set<KeyId> removed_keys_;
   std::deque<KeyId> open_;
   std::set<std::string> folders_;
   std::set<KeyId> removed_;

@@ -207,6 +207,20 @@ TEST(BlockStore, PunchedBlocksAreErrorsNotZeros) {
   machine.stop();
 }
 
+TEST(BlockStore, NumberOfARemovedKeyIsNotUsedAgain) {
+  Machine machine;
+  machine.start_well();
+  KeyModel key(key_number(0));
+  ASSERT_TRUE(machine.create(key));
+  ASSERT_TRUE(machine.run(machine.store().remove(key.key())));
+  EXPECT_EQ(code_of(machine.create(key)), Errc::exists);
+  // The replay of its removal would take a second life of it as well.
+  machine.power_cut();
+  machine.start_well();
+  EXPECT_EQ(code_of(machine.create(key)), Errc::exists);
+  machine.stop();
+}
+
 TEST(BlockStore, RemovedKeysAreGoneForGood) {
   Machine machine;
   machine.start_well();
