@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+// Promises about who may write: the token, the writer's record, what commands leave behind.
+#include <utility>
+
+#include "base/units.h"
+#include "disk/owned_record.h"
+#include "meta/records.h"
+#include "meta/schema.h"
+#include "tests/sim/promises_fixture.h"
+#include "wire/vmstore.pb.h"
+
+namespace vmstore::sim {
+namespace {
+
+constexpr Duration kGrace = limits::kLeaseTime + std::chrono::seconds(1);
+
+TEST_F(Promises, DiskOpensAfterAReaderDiedThatNeverWrote) {
+  create("d");
+  DiskPtr disk = open(a_, "d");
+  write(a_, disk, 0, 4, 1);
+  close(a_, disk);
+  EXPECT_FALSE(record_of(b_, "d").record.writer().has_batch_file());
+  disk = open(a_, "d");
+  EXPECT_EQ(read(a_, disk, 0, 1), Tags{1});
+  EXPECT_TRUE(disk->is_owner());
+  bury_and_start(a_);
+  disk = open(a_, "d");
+  EXPECT_EQ(read(a_, disk, 0, 5), (Tags{1, 1, 1, 1, 0}));
+  write(a_, disk, 4, 1, 2);
+  close(a_, disk);
+}
+
+// The session before left a file that holds nothing any more; this one makes its own and dies
+// before the record says so.
+TEST_F(Promises, DeathBetweenBatchFileAndWriterRecordLosesNothing) {
+  create("d");
+  DiskPtr disk = open(a_, "d");
+  write(a_, disk, 0, 2, 1);
+  flush(a_, disk);
+  bury_and_start(a_);
+  disk = open(a_, "d");
+  die_at(a_, "disk.batch_file_made");
+  EXPECT_FALSE(wait(a_, write_task(disk, 1, 1, 2)));
+  EXPECT_EQ(points_.fired_at(), "disk.batch_file_made");
+  bury_and_start(a_);
+  disk = open(a_, "d");
+  EXPECT_EQ(read(a_, disk, 0, 3), (Tags{1, 1, 0}));
+  write(a_, disk, 2, 1, 3);
+  close(a_, disk);
+}
+
+// The fence that makes the session the writer meets a node that dies; resize begins anew.
+TEST_F(Promises, ResizeDuringNodeRestartNeverWritesToAnUnfencedKey) {
+  create("d");
+  DiskPtr disk = open(a_, "d");
+  write(a_, disk, 0, 1, 1);
+  close(a_, disk);
+  disk = open(a_, "d");
+  EXPECT_EQ(read(a_, disk, 0, 1), Tags{1});  // the token is ours, the key is not fenced yet
+  points_.arm(node_.process(), "journal.before_write", 1);
+  const Pending grown = begin(a_, disk->resize(2 * kBlocks * kBlockBytes));
+  ASSERT_TRUE(world_.run_until([this] { return node_.is_dead(); }, kStuck));
+  restart_node();
+  finish(grown);
+  const auto now = record_of(b_, "d").record;
+  EXPECT_EQ(now.size_bytes(), 2 * kBlocks * kBlockBytes);
+  EXPECT_EQ(now.writer().epoch(), now.epoch());
+  EXPECT_EQ(now.open_key().token(), now.epoch());
+  write(a_, disk, kBlocks, 1, 2);
+  bury_and_start(a_);
+  disk = open(a_, "d");
+  EXPECT_EQ(disk->size_bytes(), 2 * kBlocks * kBlockBytes);
+  EXPECT_EQ(read(a_, disk, kBlocks, 1), Tags{2});
+  close(a_, disk);
+}
+
+TEST_F(Promises, RollbackThatDiesAfterSealLeavesTheDiskUsable) {
+  create("d");
+  DiskPtr disk = open(a_, "d");
+  write(a_, disk, 0, 1, 1);
+  snapshot(a_, "d", "s");
+  write(a_, disk, 0, 1, 2);
+  close(a_, disk);
+  die_at(a_, "disk.before_rollback");
+  EXPECT_FALSE(wait(a_, a_.admin().rollback("d", "s", false)));
+  bury_and_start(a_);
+  disk = open(a_, "d");
+  EXPECT_EQ(read(a_, disk, 0, 1), Tags{2});
+  write(a_, disk, 1, 1, 3);
+  close(a_, disk);
+  must(a_, a_.admin().rollback("d", "s", false));
+  disk = open(a_, "d");
+  EXPECT_EQ(read(a_, disk, 0, 2), (Tags{1, 0}));
+  close(a_, disk);
+}
+
+// The key is sealed already when the catalogue refuses: the disk is given back with it.
+TEST_F(Promises, RollbackThatIsRefusedAfterSealLeavesTheDiskUsable) {
+  create("d");
+  DiskPtr disk = open(a_, "d");
+  write(a_, disk, 0, 1, 1);
+  snapshot(a_, "d", "s");
+  write(a_, disk, 0, 1, 2);
+  close(a_, disk);
+  const Pending rolled = begin(a_, a_.admin().rollback("d", "s", false));
+  run_to("disk.before_rollback");
+  hold(a_);
+  must(b_, b_.admin().remove_snapshot("d", "s"));
+  let_go(a_);
+  ASSERT_TRUE(rolled->wait(kStuck));
+  EXPECT_FALSE(rolled->outcome());
+  disk = open(a_, "d");
+  EXPECT_EQ(read(a_, disk, 0, 1), Tags{2});
+  write(a_, disk, 1, 1, 3);
+  EXPECT_EQ(read(a_, disk, 0, 2), (Tags{2, 3}));
+  close(a_, disk);
+}
+
+// Renewals go round every one and a half seconds, one disk after the other; a release falls
+// between any two of their frames.
+TEST_F(Promises, RenewalBehindAReleaseHoldsNothing) {
+  create("first");
+  create("second");
+  DiskPtr first = open(a_, "first");
+  EXPECT_EQ(read(a_, first, 0, 1), Tags{0});
+  for (int step = 0; step < 40; ++step) {
+    SCOPED_TRACE(step);
+    DiskPtr second = open(a_, "second");
+    EXPECT_EQ(read(a_, second, 0, 1), Tags{0});
+    const auto now = world_.now().time_since_epoch();
+    const Duration round = std::chrono::milliseconds(1500);
+    const DiskId id = second->id();
+    // Somewhere in the next round: the rounds drift, so the steps fall everywhere in them.
+    world_.run_for(round - now % round + step * std::chrono::microseconds(100));
+    close(a_, second);
+    world_.run_for(std::chrono::milliseconds(20));
+    EXPECT_FALSE(must(b_, b_.session().node().holder(id)).held);
+  }
+  close(a_, first);
+}
+
+TEST_F(Promises, CommandsOnAnOpenDiskLeaveItOpen) {
+  create("d");
+  DiskPtr disk = open(a_, "d");
+  write(a_, disk, 0, 1, 1);
+  snapshot(a_, "d", "s");
+  must(a_, a_.admin().resize("d", 2 * kBlocks * kBlockBytes, false, false));
+  must(a_, a_.admin().clone("d", {"c"}));
+  EXPECT_FALSE(disk->is_closed());
+  EXPECT_TRUE(disk->is_owner());
+  write(a_, disk, kBlocks, 1, 2);
+  flush(a_, disk);
+  EXPECT_EQ(read(a_, disk, kBlocks, 1), Tags{2});
+  close(a_, disk);
+}
+
+// Two sessions write the record of one epoch; what one of them sent is lost, and it looks what
+// became of it.
+TEST_F(Promises, RaceForOneEpochHasOneWinnerAfterALostAnswer) {
+  create("d");
+  const auto before = record_of(b_, "d");
+  for (const meta::MemFault fault : {meta::MemFault::lost_request, meta::MemFault::lost_answer}) {
+    SCOPED_TRACE(fault == meta::MemFault::lost_request ? "request" : "answer");
+    const auto data = std::make_shared<meta::MemCatalogue>();
+    VirtualScheduler process(world_, "racers");
+    meta::MemStore lossy(process, data);
+    meta::MemStore steady(process, data);
+    disk::Catalogue first(process, lossy);
+    disk::Catalogue second(process, steady);
+    auto disk = before;
+    disk.record.set_epoch(7);
+    meta::Txn put;
+    put.then_ops.push_back(
+        {meta::disk_key(disk::disk_id_of(disk.record)), meta::encode(disk.record)});
+    disk.revision = run(process, steady.txn(std::move(put)))->revision;
+    disk::OwnedRecord one(process, first);
+    disk::OwnedRecord other(process, second);
+    one.adopt(disk);
+    other.adopt(disk);
+    lossy.plan(fault);
+    const auto held = meta::pb::DiskRecord::held;
+    Running<Outcome> loser(process, one.take_token(held, disk::TokenNonce{1, 1}));
+    Running<Outcome> winner(process, other.take_token(held, disk::TokenNonce{2, 2}));
+    ASSERT_TRUE(loser.wait(kStuck) && winner.wait(kStuck));
+    EXPECT_NE(loser.outcome().has_value(), winner.outcome().has_value());
+    EXPECT_EQ(winner.outcome().has_value(), fault == meta::MemFault::lost_request);
+  }
+}
+
+TEST_F(Promises, CatalogueAnswerLostForTenSecondsIsFoundAgain) {
+  for (const meta::MemFault fault : {meta::MemFault::lost_request, meta::MemFault::lost_answer}) {
+    const bool applied = fault == meta::MemFault::lost_answer;
+    const std::string name = applied ? "answer" : "request";
+    SCOPED_TRACE(name);
+    catalogue().plan(fault);
+    Running<Result<disk::DiskSummary>> made(a_.process(),
+                                            a_.admin().create(name, kBlocks * kBlockBytes, 1));
+    // The catalogue goes away behind this one transaction.
+    const std::uint64_t before = node_.catalogue().revision();
+    const auto is_done = [&] { return node_.catalogue().revision() != before; };
+    EXPECT_EQ(world_.run_until(is_done, std::chrono::microseconds(350)), applied);
+    catalogue().set_down(true);
+    world_.run_for(std::chrono::seconds(10));
+    EXPECT_FALSE(made.ended());
+    catalogue().set_down(false);
+    ASSERT_TRUE(made.wait(kStuck));
+    EXPECT_TRUE(made.outcome()) << to_string(made.outcome().error());
+    DiskPtr disk = open(b_, name);
+    write(b_, disk, 0, 1, 1);
+    close(b_, disk);
+  }
+}
+
+// ---- two processes ----
+
+// The first process is stopped, or out of reach: it holds the batch file, and nobody takes the
+// disk from under it, whatever its lease says.
+TEST_F(Promises, C1_second_process_while_first_is_stopped) {
+  create("d");
+  DiskPtr disk = open(a_, "d");
+  write(a_, disk, 0, 1, 1);
+  flush(a_, disk);
+  write(a_, disk, 0, 1, 2);  // acknowledged, in the batch file only
+  hold(a_);
+  network_.hold(node_.process(), a_.process());
+  network_.break_connections(a_.process());
+  world_.run_for(kGrace);
+  SecondProcess second(world_, network_, node_, a_);
+  const auto found = run(second.scheduler, second.session.catalogue().disk_by_name("d"));
+  ASSERT_TRUE(found);
+  const DiskPtr other = second.admin.open(*found, disk::AsyncDiskOptions());
+  std::vector<std::byte> bytes(kBlockBytes);
+  Running<Outcome> reading(second.scheduler, read_task(other, 0, bytes));
+  world_.run_for(3 * kGrace);
+  EXPECT_FALSE(reading.ended());
+  EXPECT_FALSE(other->is_owner());
+  let_go(a_);
+  network_.release(node_.process(), a_.process());
+  ASSERT_TRUE(reading.wait(kStuck));
+  EXPECT_TRUE(reading.outcome()) << to_string(reading.outcome().error());
+  EXPECT_EQ(tags_of(0, bytes), Tags{2});
+  write(a_, disk, 1, 1, 3);
+  flush(a_, disk);
+  close(a_, disk);
+  second.scheduler.kill();
+}
+
+// A guest moves to another host: what it wrote there before is read through the holder, and the
+// disk follows when the source is quiet (R7, C3).
+TEST_F(Promises, R7_destination_reads_through_holder) {
+  create("d");
+  DiskPtr source = open(a_, "d");
+  source->set_connected(true);
+  source->note_request_begin();
+  write(a_, source, 0, 2, 1);
+  flush(a_, source);
+  write(a_, source, 1, 1, 2);  // not committed
+  DiskPtr destination = open(b_, "d");
+  EXPECT_EQ(read(b_, destination, 0, 3), (Tags{1, 2, 0}));
+  EXPECT_FALSE(destination->is_owner());
+  const Pending early = begin(b_, write_task(destination, 2, 1, 3));
+  world_.run_for(std::chrono::seconds(2));
+  EXPECT_FALSE(early->ended());
+  source->note_request_end();
+  finish(early);
+  EXPECT_TRUE(destination->is_owner());
+  EXPECT_FALSE(source->is_owner());
+  EXPECT_EQ(read(b_, destination, 0, 3), (Tags{1, 2, 3}));
+  EXPECT_EQ(read(a_, source, 0, 3), (Tags{1, 2, 3}));
+  close(b_, destination);
+  close(a_, source);
+}
+
+}  // namespace
+}  // namespace vmstore::sim
