@@ -4,8 +4,10 @@
 import json
 import math
 import os
+import resource
 import statistics
 import subprocess
+import time
 
 TICKS = os.sysconf("SC_CLK_TCK")
 MIB = 1 << 20
@@ -20,6 +22,25 @@ def cpu_seconds(pids):
     return total
 
 
+def processor_seconds():
+    """(busy, all) of all processors since the start of the machine; stolen time is busy."""
+    with open("/proc/stat", encoding="ascii") as file:
+        fields = [int(field) / TICKS for field in file.readline().split()[1:9]]
+    total = sum(fields)
+    return total - fields[3] - fields[4], total
+
+
+def wait_until_quiet(limit_s):
+    """Waits, at most so long, for half a second in which the machine had nothing to do."""
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        busy, total = processor_seconds()
+        time.sleep(0.5)
+        busy_then, total_then = processor_seconds()
+        if busy_then - busy < 0.1 * (total_then - total):
+            return
+
+
 def memory_bytes(pid, field):
     """A field of /proc/PID/status that is in kB: RssAnon, VmHWM."""
     with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
@@ -30,10 +51,16 @@ def memory_bytes(pid, field):
 
 
 class Result:
-    """Of one run: requests (or MiB) per second, server CPU microseconds of one, p50 in us."""
+    """Of one run: requests (or MiB) per second, server CPU microseconds of one, p50 in us, and the
+    share of the processors that neither server nor load used (their kernel threads included)."""
 
-    def __init__(self, rate, cpu_us, p50_us=None, seconds=None):
-        self.rate, self.cpu_us, self.p50_us, self.seconds = rate, cpu_us, p50_us, seconds
+    def __init__(self, rate, cpu_us, p50_us, foreign):
+        self.rate, self.cpu_us, self.p50_us, self.foreign = rate, cpu_us, p50_us, foreign
+
+
+def children_seconds():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def fio(disks, **options):
@@ -45,10 +72,14 @@ def fio(disks, **options):
     for number, disk in enumerate(disks):
         lines += [f"[job{number}]", f"uri={disk.uri}"]
     pids = sorted({pid for disk in disks for pid in disk.pids})
-    before = cpu_seconds(pids)
+    before, load_before = cpu_seconds(pids), children_seconds()
+    busy_before, total_before = processor_seconds()
     done = subprocess.run(["fio", "--output-format=json", "-"], input="\n".join(lines) + "\n",
                           capture_output=True, text=True, check=False)
     used = cpu_seconds(pids) - before
+    busy, total = processor_seconds()
+    others = busy - busy_before - used - (children_seconds() - load_before)
+    foreign = max(0, others) / max(total - total_before, 1 / TICKS)
     start = done.stdout.find("\n{") + 1  # fio says other things before its JSON
     if done.returncode != 0 or not done.stdout[start:].startswith("{"):
         raise RuntimeError("fio: " + (done.stderr + done.stdout)[-500:])
@@ -57,7 +88,9 @@ def fio(disks, **options):
     seconds = side["runtime"] / 1000
     count = side["io_bytes"] / MIB if unit_is_mib else side["total_ios"]
     p50 = side["clat_ns"].get("percentile", {}).get("50.000000", 0) / 1000
-    return Result(count / seconds, used / count * 1e6, p50, seconds)
+    if "fsync" in options:  # a write and its flush are one thing
+        p50 += job["sync"]["lat_ns"].get("percentile", {}).get("50.000000", 0) / 1000
+    return Result(count / seconds, used / count * 1e6, p50, foreign)
 
 
 def fill(disk, megabytes):

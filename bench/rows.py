@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import time
 
-from measure import MIB, fill, fio, median_interval, memory_bytes, ratios
+from measure import (MIB, fill, fio, median_interval, memory_bytes, ratios, wait_until_quiet)
 
 GIB = 1 << 30
 TIB = 1 << 40
@@ -57,7 +57,9 @@ class Series:
                          number(statistics.median(self.values(peer, "p50_us")))])
         text = f"{self.title}\n\n" + markdown(
             ["server", unit, "95 % interval", "server CPU us each", "p50 us"], rows)
-        lines = []
+        foreign = statistics.median(
+            share for peer in self.results for share in self.values(peer, "foreign"))
+        lines = [f"- other work took {foreign:.0%} of the machine meanwhile (median of the runs)"]
         for other, field, bar, at_most in bars:
             ratio, low, high = ratios(self.values("vmstore", field), self.values(other, field))
             spread = "" if low is None else f" ({low:.2f} - {high:.2f})"
@@ -71,6 +73,7 @@ class Series:
 def in_turns(bench, series, disks, run):
     """`run(disks of the peer)` for each peer in turn, as often as there are pairs."""
     for turn in range(bench.pairs):
+        wait_until_quiet(bench.quiet_s)
         for peer, mine in disks.items():
             series.add(peer, run(mine))
         bench.say(f"{series.title}: {turn + 1} of {bench.pairs}")
@@ -216,6 +219,7 @@ def write_1m(bench):
     series = Series(f"1 MiB sequential write of a fresh disk, queue depth 4, {megabytes} MiB, "
                     "with the final flush")
     for turn in range(bench.pairs):
+        wait_until_quiet(bench.quiet_s)
         for name in bench.names(["vmstore", "nbdkit file", "qemu-nbd raw"]):
             disk = bench.peers[name].create(f"fresh{turn}", megabytes * MIB)
             os.sync()
