@@ -315,10 +315,11 @@ int run_command(std::vector<std::string> arguments,
     std::vector<std::string> words(arguments.rbegin(), arguments.rend());
     root.parse(words);
   } catch (const CLI::CallForHelp&) {
-    out << deepest(root).help(path_of(deepest(root)));
+    const CLI::App& asked = deepest(root);  // help() adds its name to what stands before it
+    out << asked.help(asked.get_parent() == nullptr ? "" : path_of(*asked.get_parent()));
     return 0;
   } catch (const CLI::CallForAllHelp&) {
-    out << root.help("vmstore", CLI::AppFormatMode::All);
+    out << root.help("", CLI::AppFormatMode::All);
     return 0;
   } catch (const CLI::CallForVersion& version) {
     out << version.what() << "\n";

@@ -56,6 +56,19 @@ TEST(Help, ExamplesAreCommandLinesThatParse) {
   }
 }
 
+TEST(Help, UsageNamesTheVerbOnce) {
+  FakeStore store;
+  for (const std::string& verb : all_verbs()) {
+    if (verb == "bench boot-storm") continue;
+    std::vector<std::string> arguments = words_of(verb);
+    arguments.emplace_back("--help");
+    const std::string out = run(store, arguments).out;
+    EXPECT_NE(out.find("\nUsage: vmstore " + verb + " [OPTIONS]"), std::string::npos) << out;
+  }
+  const std::string out = run(store, {"--help"}).out;
+  EXPECT_NE(out.find("\nUsage: vmstore [OPTIONS]"), std::string::npos) << out;
+}
+
 TEST(Help, RootNamesEveryVerb) {
   FakeStore store;
   const Ran ran = run(store, {"--help"});
