@@ -116,27 +116,36 @@ TEST_F(Promises, RollbackThatIsRefusedAfterSealLeavesTheDiskUsable) {
   close(a_, disk);
 }
 
-// Renewals go round every one and a half seconds, one disk after the other; a release falls
-// between any two of their frames.
+// Renewals go round every one and a half seconds, one disk after the other; the release of the last
+// one falls between any two of their frames.
 TEST_F(Promises, RenewalBehindAReleaseHoldsNothing) {
-  create("first");
-  create("second");
-  DiskPtr first = open(a_, "first");
-  EXPECT_EQ(read(a_, first, 0, 1), Tags{0});
+  std::map<DiskId, std::string> names;
+  for (int i = 0; i < 8; ++i) {
+    const std::string name = "d" + std::to_string(i);
+    create(name);
+    names[disk::disk_id_of(record_of(b_, name).record)] = name;
+  }
+  const auto [id, last] = *names.rbegin();  // renewed after all others
+  std::vector<DiskPtr> others;
+  for (const auto& [other, name] : names) {
+    if (other == id) continue;
+    others.push_back(open(a_, name));
+    EXPECT_EQ(read(a_, others.back(), 0, 1), Tags{0});
+  }
   for (int step = 0; step < 40; ++step) {
     SCOPED_TRACE(step);
-    DiskPtr second = open(a_, "second");
-    EXPECT_EQ(read(a_, second, 0, 1), Tags{0});
-    const auto now = world_.now().time_since_epoch();
-    const Duration round = std::chrono::milliseconds(1500);
-    const DiskId id = second->id();
-    // Somewhere in the next round: the rounds drift, so the steps fall everywhere in them.
-    world_.run_for(round - now % round + step * std::chrono::microseconds(100));
-    close(a_, second);
+    DiskPtr disk = open(a_, last);
+    EXPECT_EQ(read(a_, disk, 0, 1), Tags{0});
+    world_.run_for(std::chrono::milliseconds(100));
+    const std::uint64_t frames = network_.frames_sent();
+    const auto renews = [&] { return network_.frames_sent() != frames; };
+    ASSERT_TRUE(world_.run_until(renews, kStuck));
+    world_.run_for(step * std::chrono::microseconds(75));
+    close(a_, disk);
     world_.run_for(std::chrono::milliseconds(20));
     EXPECT_FALSE(must(b_, b_.session().node().holder(id)).held);
   }
-  close(a_, first);
+  for (DiskPtr& disk : others) close(a_, disk);
 }
 
 TEST_F(Promises, CommandsOnAnOpenDiskLeaveItOpen) {
