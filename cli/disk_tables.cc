@@ -81,6 +81,11 @@ Table snapshot_table(const std::vector<disk::SnapshotSummary>& snapshots) {
   return table;
 }
 
+Cell mapped_cell(disk::Client& client, const std::string& name) {
+  const auto mapped = client.mapped_bytes(name);
+  return mapped && *mapped ? Cell(**mapped) : Cell();  // a number for people: never an error
+}
+
 Table disk_tree(const std::vector<disk::DiskSummary>& disks) {
   Table table = disk_table();
   append_below(disks, {}, 0, table);

@@ -139,7 +139,7 @@ Answer<void> info(Context& context, const NameOptions& options) {
   table.record = true;
   table.rows.push_back(disk_row(*disk));
   table.columns.push_back({"mapped", CellKind::bytes});
-  table.rows[0].emplace_back(disk->mapped_bytes);
+  table.rows[0].push_back(mapped_cell(*client, reference.disk));
   for (Column& column : table.columns) column.in_table = true;
   return context.output().print({std::move(table), snapshot_table(*snapshots)});
 }
@@ -204,9 +204,13 @@ Answer<void> remove_one(Context& context,
   const Result<disk::DiskSummary> disk = client.details(name);
   if (!disk) return disk_failure(client, disk.error(), name);
   VMS_CHECK(refuse_attached(context, name));
-  json::object fields{
-      {"action", "rm"}, {"name", name}, {"mapped", disk->mapped_bytes}, {"now", options.now}};
-  const std::string what = name + ", " + format_size(disk->mapped_bytes) + " mapped";
+  const Cell mapped = mapped_cell(client, name);
+  json::object fields{{"action", "rm"}, {"name", name}, {"now", options.now}};
+  std::string what = name;
+  if (const auto* const bytes = std::get_if<std::uint64_t>(&mapped)) {
+    fields["mapped"] = *bytes;
+    what += ", " + format_size(*bytes) + " mapped";
+  }
   if (context.options().dry_run) {
     fields["dry_run"] = true;
     context.output().done(options.now

@@ -17,6 +17,7 @@
 #include "base/random.h"
 #include "cli/arguments.h"
 #include "cli/copy_in.h"
+#include "cli/disk_tables.h"
 #include "cli/image_file.h"
 #include "cli/interrupt.h"
 #include "cli/verbs.h"
@@ -200,10 +201,10 @@ Answer<void> check_is_free(disk::Client& client, const std::string& name) {
 }
 
 /// Gives the finished disk its size and its name.
-Answer<disk::DiskSummary> finish(disk::Client& client,
-                                 TemporaryDisk& temporary,
-                                 const std::string& name,
-                                 std::uint64_t bytes) {
+Answer<void> finish(disk::Client& client,
+                    TemporaryDisk& temporary,
+                    const std::string& name,
+                    std::uint64_t bytes) {
   const Result<void> closed = temporary.close();
   if (!closed) return Failure::from(closed.error(), name);
   const Result<disk::DiskSummary> made = client.details(temporary.name());
@@ -216,28 +217,30 @@ Answer<disk::DiskSummary> finish(disk::Client& client,
   const Result<void> renamed = client.rename(temporary.name(), name);
   if (!renamed) return disk_failure(client, renamed.error(), name);
   temporary.keep();
-  disk::DiskSummary summary = *made;
-  summary.size_bytes = bytes;
-  return summary;
+  return {};
 }
 
 void tell(Context& context,
           const std::string& name,
-          const disk::DiskSummary& made,
+          std::uint64_t bytes,
+          const Cell& mapped,
           const CopyTotals& totals,
           Clock::duration took) {
   const auto tenths = std::chrono::duration_cast<std::chrono::milliseconds>(took).count() / 100;
   json::object fields{{"action", "import"},
                       {"name", name},
-                      {"size", made.size_bytes},
+                      {"size", bytes},
                       {"read", totals.read_bytes},
-                      {"mapped", made.mapped_bytes},
                       {"seconds", std::chrono::duration<double>(took).count()}};
-  context.output().done("imported " + name + "  " + format_size(made.size_bytes) + " logical, " +
-                            format_size(totals.read_bytes) + " read, " +
-                            format_size(made.mapped_bytes) + " mapped in " +
-                            std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) +
-                            " s     next: vmstore clone " + name + " web --count 8",
+  std::string what = "imported " + name + "  " + format_size(bytes) + " logical, " +
+                     format_size(totals.read_bytes) + " read";
+  if (const auto* const known = std::get_if<std::uint64_t>(&mapped)) {
+    fields["mapped"] = *known;
+    what += ", " + format_size(*known) + " mapped";
+  }
+  context.output().done(what + " in " + std::to_string(tenths / 10) + "." +
+                            std::to_string(tenths % 10) + " s     next: vmstore clone " + name +
+                            " web --count 8",
                         std::move(fields));
 }
 
@@ -269,8 +272,9 @@ Answer<void> import_disk(Context& context, const ImportOptions& options) {
   VMS_TRY(const CopyTotals totals, fill(context, input, temporary, sizes.at_first));
   if (totals.size_bytes == 0) return Failure::make(ExitCode::failed, input.label, "is empty");
   const std::uint64_t bytes = sizes.wanted.value_or(round_up_to_sector(totals.size_bytes));
-  VMS_TRY(const disk::DiskSummary summary, finish(*client, temporary, name, bytes));
-  tell(context, name, summary, totals, Clock::now() - start);
+  VMS_CHECK(finish(*client, temporary, name, bytes));
+  const Clock::duration took = Clock::now() - start;
+  tell(context, name, bytes, mapped_cell(*client, name), totals, took);
   return {};
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/ids.h"
 #include "cli/arguments.h"
+#include "cli/disk_tables.h"
 #include "cli/verbs.h"
 
 namespace vmstore::cli {
@@ -61,10 +62,7 @@ Answer<void> disk_usage(Context& context, const UsageOptions& options) {
   bool any = false;
   for (const disk::DiskSummary& disk : disks) {
     if (!options.glob.empty() && !matches_glob(options.glob, disk.name)) continue;
-    const Result<disk::DiskSummary> details = client->details(disk.name);
-    if (!details && details.error() == Error(Errc::not_found)) continue;
-    if (!details) return disk_failure(*client, details.error(), disk.name);
-    table.rows.push_back({disk.name, details->size_bytes, details->mapped_bytes});
+    table.rows.push_back({disk.name, disk.size_bytes, mapped_cell(*client, disk.name)});
     any = true;
   }
   if (!any && !options.glob.empty() && options.glob.find_first_of("*?[") == std::string::npos) {

@@ -28,6 +28,8 @@ class Admin {
                                                  std::uint32_t copies);
   [[nodiscard]] Task<Result<std::vector<DiskSummary>>> list();
   [[nodiscard]] Task<Result<DiskSummary>> details(std::string name);
+  /// As Client::mapped_bytes().
+  [[nodiscard]] Task<Result<std::optional<std::uint64_t>>> mapped_bytes(std::string name);
   [[nodiscard]] Task<Result<std::vector<SnapshotSummary>>> snapshots(std::string name);
   [[nodiscard]] Task<Result<SnapshotTiming>> snapshot(std::string name, std::string snap);
   [[nodiscard]] Task<Result<void>> remove_snapshot(std::string name, std::string snap);
@@ -81,6 +83,9 @@ class Admin {
                                                std::string base_name,
                                                std::vector<std::string> names);
   [[nodiscard]] Task<Result<void>> purge_one(VersionedDisk disk);
+  [[nodiscard]] Task<Result<std::vector<DiskExtent>>> extents_of_holder(DiskId id,
+                                                                        std::uint64_t offset,
+                                                                        std::uint64_t bytes);
   [[nodiscard]] Task<Result<void>> verify_snapshot(DiskId id,
                                                    std::string name,
                                                    VerifyReport& report);

@@ -55,11 +55,8 @@ bool KeyFilesHandle::read(BlockIndex first, MutableBytes into) const {
   return true;
 }
 
-BlockReader::BlockReader(Scheduler& scheduler,
-                         net::NodeClient& node,
-                         PageCache& pages,
-                         BlockCache& blocks)
-    : scheduler_(scheduler), node_(node), pages_(pages), blocks_(blocks) {}
+BlockReader::BlockReader(net::NodeClient& node, PageCache& pages, BlockCache& blocks)
+    : node_(node), pages_(pages), blocks_(blocks) {}
 
 std::shared_ptr<KeyFilesHandle> BlockReader::handle_of(KeyId key) const {
   const std::shared_lock lock(handles_mutex_);

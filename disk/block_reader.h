@@ -55,7 +55,7 @@ struct BlockWant {
 /// One per process. THREADS: try_read from any; the rest on the scheduler's.
 class BlockReader {
  public:
-  BlockReader(Scheduler& scheduler, net::NodeClient& node, PageCache& pages, BlockCache& blocks);
+  BlockReader(net::NodeClient& node, PageCache& pages, BlockCache& blocks);
   BlockReader(const BlockReader&) = delete;
   BlockReader& operator=(const BlockReader&) = delete;
 
@@ -82,7 +82,6 @@ class BlockReader {
   [[nodiscard]] Task<void> want_handle(KeyId key);
   [[nodiscard]] Task<Result<void>> read_from_node(std::vector<BlockWant> wants);
 
-  Scheduler& scheduler_;
   net::NodeClient& node_;
   PageCache& pages_;
   BlockCache& blocks_;

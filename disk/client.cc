@@ -265,6 +265,9 @@ class RealClient final : public Client {
   Result<DiskSummary> details(const std::string& name) override {
     return core_->run(core_->admin.details(name));
   }
+  Result<std::optional<std::uint64_t>> mapped_bytes(const std::string& name) override {
+    return core_->run(core_->admin.mapped_bytes(name));
+  }
   Result<std::vector<SnapshotSummary>> snapshots(const std::string& name) override {
     return core_->run(core_->admin.snapshots(name));
   }

@@ -91,7 +91,6 @@ struct DiskSummary {
   std::string holder;            // program of the holder
   std::uint32_t copies = 1;
   std::uint64_t epoch = 0;
-  std::uint64_t mapped_bytes = 0;  // only in details()
 };
 struct SnapshotSummary {
   std::string disk;
@@ -157,6 +156,10 @@ class Client {
                                                    std::uint32_t copies) = 0;
   [[nodiscard]] virtual Result<std::vector<DiskSummary>> list() = 0;
   [[nodiscard]] virtual Result<DiskSummary> details(const std::string& name) = 0;
+  /// Bytes of the disk that have content, shared with others or not. Walks the index, for two
+  /// seconds at most; empty when that was not enough, or the disk's last session died.
+  [[nodiscard]] virtual Result<std::optional<std::uint64_t>> mapped_bytes(
+      const std::string& name) = 0;
   [[nodiscard]] virtual Result<std::vector<SnapshotSummary>> snapshots(const std::string& name) = 0;
   /// A running disk is asked through its holder, an idle one is cut here.
   [[nodiscard]] virtual Result<SnapshotTiming> snapshot(const std::string& name,

@@ -24,7 +24,6 @@ FileInfo disk_info(const disk::DiskSummary& disk) {
   info.place = Place{Kind::disk, disk.name};
   info.identity.disk = disk.id;
   info.size_bytes = disk.size_bytes;
-  info.mapped_bytes = disk.mapped_bytes;
   info.created_ns = disk.created_ns;
   info.epoch = disk.epoch;
   info.is_held = disk.held;

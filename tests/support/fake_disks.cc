@@ -258,6 +258,9 @@ class FakeClient final : public disk::Client {
     return Errc::unsupported;
   }
   Result<void> purge(const std::string&) override { return Errc::unsupported; }
+  Result<std::optional<std::uint64_t>> mapped_bytes(const std::string&) override {
+    return std::optional<std::uint64_t>();
+  }
   Result<disk::VerifyReport> verify(const std::string&) override { return Errc::unsupported; }
   Result<void> break_owner(const std::string&) override { return Errc::unsupported; }
   Result<std::uint64_t> discard_batch_file(const std::string&) override {
@@ -271,7 +274,6 @@ class FakeClient final : public disk::Client {
     disk.name = name;
     disk.size_bytes = image.size_bytes;
     disk.created_ns = image.created_ns;
-    disk.mapped_bytes = image.blocks.size() * kBlockSize;
     return disk;
   }
 

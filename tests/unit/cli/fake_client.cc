@@ -128,6 +128,13 @@ Result<disk::DiskSummary> FakeClient::details(const std::string& name) {
   return disk->second.summary;
 }
 
+Result<std::optional<std::uint64_t>> FakeClient::mapped_bytes(const std::string& name) {
+  VMS_CHECK(begin("mapped_bytes", name));
+  const auto disk = store_.disks.find(name);
+  if (disk == store_.disks.end()) return Errc::not_found;
+  return disk->second.mapped_bytes;
+}
+
 Result<std::vector<disk::SnapshotSummary>> FakeClient::snapshots(const std::string& name) {
   VMS_CHECK(begin("snapshots", name));
   const auto disk = store_.disks.find(name);

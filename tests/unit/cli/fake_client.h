@@ -21,6 +21,7 @@ struct FakeStore {
   struct Disk {
     disk::DiskSummary summary;
     std::vector<std::byte> bytes;
+    std::optional<std::uint64_t> mapped_bytes;
     std::map<std::string, std::vector<std::byte>> snapshots;
   };
   std::mutex mutex;
@@ -45,6 +46,7 @@ class FakeClient final : public disk::Client {
                                    std::uint32_t copies) override;
   Result<std::vector<disk::DiskSummary>> list() override;
   Result<disk::DiskSummary> details(const std::string& name) override;
+  Result<std::optional<std::uint64_t>> mapped_bytes(const std::string& name) override;
   Result<std::vector<disk::SnapshotSummary>> snapshots(const std::string& name) override;
   Result<disk::SnapshotTiming> snapshot(const std::string& name, const std::string& snap) override;
   Result<void> remove_snapshot(const std::string& name, const std::string& snap) override;

@@ -105,6 +105,19 @@ TEST(Info, ShowsDiskAndSnapshotsInOneDocument) {
   EXPECT_EQ(object->at("snapshots").as_array().size(), 1U);
 }
 
+TEST(Info, WhatIsMappedIsShownOnlyWhenItIsKnown) {
+  FakeStore store;
+  store.add("web", kGiB);
+  const auto unknown = parse_json_object(run(store, {"info", "web", "--json"}).out);
+  ASSERT_TRUE(unknown);
+  EXPECT_FALSE(unknown->at("disk").as_object().contains("mapped") &&
+               !unknown->at("disk").at("mapped").is_null());
+  store.disks.at("web").mapped_bytes = 4096;
+  const auto known = parse_json_object(run(store, {"info", "web", "--json"}).out);
+  ASSERT_TRUE(known);
+  EXPECT_EQ(json_count(known->at("disk").as_object(), "mapped"), 4096U);
+}
+
 TEST(List, TreeShowsClonesBelowTheirBase) {
   FakeStore store;
   store.add("base", 512);

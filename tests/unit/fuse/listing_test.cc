@@ -110,6 +110,9 @@ class SilentClient final : public disk::Client {
  public:
   Result<std::vector<disk::DiskSummary>> list() override { return Errc::timed_out; }
   Result<disk::DiskSummary> details(const std::string&) override { return Errc::timed_out; }
+  Result<std::optional<std::uint64_t>> mapped_bytes(const std::string&) override {
+    return Errc::timed_out;
+  }
   Result<std::vector<disk::SnapshotSummary>> snapshots(const std::string&) override {
     return Errc::timed_out;
   }
