@@ -166,8 +166,12 @@ Task<Result<SnapshotTiming>> Admin::snapshot_of(VersionedDisk disk,
   const TimePoint deadline = session_.scheduler().now() + kHolderSilence;
   for (;;) {
     const auto object = open(disk, AsyncDiskOptions());
-    auto timing =
-        written_out ? co_await object->write_out_snapshot(snap) : co_await object->snapshot(snap);
+    Result<SnapshotTiming> timing(Errc::unknown);
+    if (written_out) {
+      timing = co_await object->write_out_snapshot(snap);
+    } else {
+      timing = co_await object->snapshot(snap);
+    }
     // What this command took only for the cut it gives back at once.
     const auto left = co_await object->leave();
     if (timing && !left) co_return left.error();

@@ -71,9 +71,12 @@ Task<Result<std::optional<std::uint64_t>>> Admin::mapped_bytes(std::string name)
   std::uint64_t mapped = 0;
   for (std::uint64_t offset = 0; offset < size;) {
     if (session_.scheduler().now() >= deadline) co_return not_known;
-    const auto found = holder.held
-                           ? co_await extents_of_holder(id, offset, size - offset)
-                           : co_await at_rest.extents(offset, size - offset, kExtentsPerStep);
+    Result<std::vector<DiskExtent>> found(Errc::unknown);
+    if (holder.held) {
+      found = co_await extents_of_holder(id, offset, size - offset);
+    } else {
+      found = co_await at_rest.extents(offset, size - offset, kExtentsPerStep);
+    }
     if (!found || found->empty()) co_return not_known;  // it changed hands meanwhile
     for (const DiskExtent& extent : *found) {
       if (!extent.zero) mapped += extent.bytes;

@@ -160,9 +160,12 @@ Task<Result<net::DiskCallAnswer>> AsyncDisk::serve(std::unique_ptr<pb::DiskCallR
     }
     case pb::DiskCallRequest::kSnapshot: {
       std::string name = request->snapshot().name();
-      const bool written_out = request->snapshot().written_out();
-      const auto timing = written_out ? co_await write_out_snapshot(std::move(name))
-                                      : co_await snapshot(std::move(name));
+      Result<SnapshotTiming> timing(Errc::unknown);
+      if (request->snapshot().written_out()) {
+        timing = co_await write_out_snapshot(std::move(name));
+      } else {
+        timing = co_await snapshot(std::move(name));
+      }
       if (!timing) co_return timing.error();
       answer.reply->set_stall_ns(static_cast<std::uint64_t>(timing->stall.count()));
       break;

@@ -4,8 +4,10 @@
 
 g++ 12.2 destroys some temporaries of a statement with co_await twice: aggregates made in braces
 (`co_await f(Opts{.name = s})`, `co_await f({a, b})`) and lambdas that capture by value. Name such a
-value on the line above. Also refused: co_await inside a braced initializer. Empty braces, lambdas
-that capture by reference or `this`, and constructor calls in parentheses are safe.
+value on the line above. The result of a co_await in a conditional operator (`c ? co_await f() :
+co_await g()`) is destroyed twice as well: write an if. Also refused: co_await inside a braced
+initializer. Empty braces, lambdas that capture by reference or `this`, and constructor calls in
+parentheses are safe.
 
 Usage: tools/gcc12_await.py FILE...     (tools/tidy.py runs it over the whole tree)
 """
@@ -17,6 +19,7 @@ from cpptext import Lines, blank, blank_preprocessor, matching
 
 BRACES = "non-empty braces in a statement with co_await: name the value on the line above"
 INSIDE = "co_await inside a braced initializer: await into a named value first"
+CONDITIONAL = "co_await in a conditional operator: write an if"
 CAPTURE = "lambda with value captures in a statement with co_await: name it on the line above"
 
 # What stands before the brace of a block; before any other brace stands what it initializes.
@@ -105,6 +108,8 @@ def check_text(source):
         start, end, brace = _statement(text, partner, match.start())
         if brace is not None:
             found.setdefault(lines.number(match.start()), INSIDE)
+        if re.search(r"[?]\s*$", text[start : match.start()]):
+            found.setdefault(lines.number(match.start()), CONDITIONAL)
         bodies = []
         for opening, body, body_end in _lambdas(text, partner, start, end):
             if any(first < opening < last for first, last in bodies):

@@ -224,8 +224,7 @@ class Await(unittest.TestCase):
             "co_await g(Opts{.name = s});", "auto r = co_await g({a, b});",
             "VMS_CO_TRY(auto x, co_await g(X{1}));", "k(X{1}, co_await g());",
             "if (auto r = co_await g({1}); r) { h(); }", "for (auto& x : co_await g({a})) h(x);",
-            "while (!co_await g({a})) { h(); }", "x = c ? co_await g() : X{1};",
-            "switch (x) { case A: { co_await g({a}); } }",
+            "while (!co_await g({a})) { h(); }", "switch (x) { case A: { co_await g({a}); } }",
             "auto l = [&]() -> Task<int> { co_return co_await g({1, 2}); };",
         ]:
             with self.subTest(text=text):
@@ -245,6 +244,11 @@ class Await(unittest.TestCase):
         ]:
             with self.subTest(text=text):
                 self.assertEqual(awaits(text), [gcc12_await.CAPTURE])
+
+    def test_conditional_operators_are_refused(self):
+        for text in ["const auto r = c ? co_await g() : co_await h();", "x = c ? co_await g() : X{1};"]:
+            with self.subTest(text=text):
+                self.assertEqual(awaits(text), [gcc12_await.CONDITIONAL])
 
     def test_safe_forms_pass(self):
         for text in [
