@@ -13,10 +13,11 @@ qemu-img convert -O qcow2 "$work/plain.raw" "$work/debian-12.qcow2"
 # The block after "## Attach a disk", without its first line, which says where the build is.
 awk '/^## Attach a disk/ { here = 1 } here && /^```/ { ++fences; next }
      here && fences == 1 { print } fences == 2 { exit }' "$SOURCE_DIR/README.md" >"$work/commands"
-grep -q '^export PATH=.*build/release/cli' "$work/commands" || fail "the README names another build folder"
+grep -q '^export PATH=.*build/release/cli' "$work/commands" ||
+  fail "the README names another build folder"
 [ -x "$BUILD_DIR/cli/vmstore" ] || fail "programs are not where the README says"
 grep -v '^export PATH' "$work/commands" | sed 's/#.*//' >"$work/commands.sh"
-[ "$(grep -c '^vmstore ' "$work/commands.sh")" -ge 6 ] || fail "no commands were found in the README"
+[ "$(grep -c '^vmstore ' "$work/commands.sh")" -ge 6 ] || fail "no commands are in the README"
 
 # `up` of the README has no folder of its own: it must not touch the one of this machine's user.
 sed -i "s|^vmstore up --detach|vmstore up --detach --data $data_dir|" "$work/commands.sh"

@@ -22,9 +22,15 @@
 namespace vmstore::sim {
 namespace {
 
+#if defined(__SANITIZE_ADDRESS__)
+constexpr std::uint64_t kSeeds = 60;
+#else
+constexpr std::uint64_t kSeeds = 1000;
+#endif
+
 struct Arguments {
   std::uint64_t first = 1;
-  std::uint64_t seeds = 1000;
+  std::uint64_t seeds = kSeeds;
   std::optional<std::uint64_t> only;
 };
 

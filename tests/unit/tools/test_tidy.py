@@ -246,7 +246,9 @@ class Await(unittest.TestCase):
                 self.assertEqual(awaits(text), [gcc12_await.CAPTURE])
 
     def test_conditional_operators_are_refused(self):
-        for text in ["const auto r = c ? co_await g() : co_await h();", "x = c ? co_await g() : X{1};"]:
+        for text in [
+            "const auto r = c ? co_await g() : co_await h();", "x = c ? co_await g() : X{1};",
+        ]:
             with self.subTest(text=text):
                 self.assertEqual(awaits(text), [gcc12_await.CONDITIONAL])
 
