@@ -190,7 +190,7 @@ void Promises::create(const std::string& name, std::uint64_t blocks) {
 }
 
 DiskPtr Promises::open(SimHost& host, const std::string& name, disk::AsyncDiskOptions options) {
-  return must(host, open_task(host, name, options));
+  return opened_.emplace_back(must(host, open_task(host, name, options)));
 }
 
 void Promises::close(SimHost& host, DiskPtr& disk) {

@@ -157,6 +157,7 @@ class Promises : public testing::Test {
   CrashPoints points_{world_};
   SimHost a_;
   SimHost b_;
+  std::vector<DiskPtr> opened_;  // tasks of a process refer to its disks until it is killed
 };
 
 }  // namespace vmstore::sim
