@@ -27,7 +27,7 @@ while kill -0 "$fio" 2>/dev/null; do
 done
 wait "$fio" || fail "$(tail -n 5 "$work/fio.log")"
 last=$(used)
-wait_until 60 is_small
+wait_until 150 is_small  # the device may be busy with others
 quiet=$(used)
 vmstore detach web
 released=$(used)
