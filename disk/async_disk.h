@@ -212,6 +212,8 @@ class AsyncDisk final : public HeldDisk,
   };
   [[nodiscard]] Load load() const;
   [[nodiscard]] Task<void> background();
+  [[nodiscard]] bool is_credit_low() const;
+  [[nodiscard]] bool set_watched(bool watched);
   [[nodiscard]] Sequence close_and_last_sequence(bool flush_mark);
 
   // async_disk_checkpoint.cc
@@ -277,6 +279,7 @@ class AsyncDisk final : public HeldDisk,
   std::uint64_t last_assigned_ = 0;  // newest sequence given
   std::uint64_t takeover_left_ = 0;  // batches of a takeover not committed yet
   bool takeover_active_ = false;
+  bool watched_ = false;  // background() looks at an open batch before it is too old
   std::atomic<bool> kicked_{false};
   std::atomic<std::int64_t> open_since_ns_{0};  // 0: the open batch is empty
 

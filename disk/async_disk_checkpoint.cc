@@ -464,6 +464,7 @@ void AsyncDisk::add_garbage(Address address, std::uint64_t blocks) {
     garbage_[at.key()].put({Lbn(at.block().value), count, Where::zero, 0});
     garbage_blocks_ += count;
   }
+  if (garbage_blocks_ >= options_.free_batch_blocks) wake_.pulse();
 }
 
 Task<void> AsyncDisk::free_garbage(bool all) {

@@ -191,7 +191,8 @@ AsyncDisk::Outcome AsyncDisk::write_chunk(
 void AsyncDisk::after_publish() {
   if (open_since_ns_.load() == 0) {
     open_since_ns_ = session_.scheduler().now().time_since_epoch().count();
-    kick();
+    // Waking a thread costs more than the write itself: not when it looks soon enough anyway.
+    if (!watched_ || is_credit_low()) kick();
   }
   if (open_blocks_ >= limits::kBatchBlocks || open_runs_.run_count() >= kOpenRunsMax) {
     close_open_batch(false);
@@ -551,10 +552,25 @@ AsyncDisk::Load AsyncDisk::load() const {
 }
 
 /// Closes batches that grew old, keeps credit ahead, checkpoints and frees when it is time.
+bool AsyncDisk::is_credit_low() const {
+  return log_->credit_blocks() < options_.credit_ahead_blocks / 2;
+}
+
+/// Says whether background() will look at the open batch before it is kBatchAgeMax old. False when
+/// there is one that nobody would look at.
+bool AsyncDisk::set_watched(bool watched) {
+  const Mapping::Lock lock(mapping_.mutex());
+  if (!watched && open_since_ns_.load() != 0) return false;
+  watched_ = watched;
+  return true;
+}
+
 Task<void> AsyncDisk::background() {
   const auto pass = gate_.enter();
   Scheduler& scheduler = session_.scheduler();
-  while (pass && !stopping_.is_set() && mode_.load() == Mode::owner && !log_->failure()) {
+  static_cast<void>(set_watched(true));
+  while (pass && !stopping_.is_set() && mode_.load() == Mode::owner && log_ != nullptr &&
+         !log_->failure()) {
     const std::int64_t since = open_since_ns_.load();
     TimePoint next = scheduler.now() + Duration(limits::kBatchAgeMax);
     if (since != 0) next = TimePoint(Duration(since)) + Duration(limits::kBatchAgeMax);
@@ -563,7 +579,7 @@ Task<void> AsyncDisk::background() {
       drain_closed();
       continue;
     }
-    if (log_->is_writing() && log_->credit_blocks() < options_.credit_ahead_blocks / 2) {
+    if (log_->is_writing() && is_credit_low()) {
       const auto refilled = co_await log_->refill_credit(options_.credit_ahead_blocks);
       ignore(refilled, "a writer that needs it asks again");
       room_.pulse();
@@ -574,8 +590,12 @@ Task<void> AsyncDisk::background() {
       if (!done && done.error() == Errc::stale_token) become_failed(done.error());
     }
     if (garbage_blocks_ >= options_.free_batch_blocks) co_await free_garbage(false);
-    if (now.idle) break;
+    if (now.idle && set_watched(false)) break;
     static_cast<void>(co_await wake_.wait_pulse(next));
+  }
+  {
+    const Mapping::Lock lock(mapping_.mutex());
+    watched_ = false;
   }
   background_running_ = false;
 }
