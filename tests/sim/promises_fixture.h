@@ -151,7 +151,8 @@ class Promises : public testing::Test {
                                                 Tag tag);
   [[nodiscard]] static Task<Outcome> read_task(DiskPtr disk, std::uint64_t lbn, MutableBytes into);
 
-  World world_{20260721};
+  /// Other delays and tears with --gtest_random_seed=N; every promise holds with each.
+  World world_{static_cast<std::uint64_t>(GTEST_FLAG_GET(random_seed))};
   SimNetwork network_{world_};
   SimNode node_;
   CrashPoints points_{world_};
