@@ -428,12 +428,12 @@ Task<Result<void>> AsyncDisk::make_batch_memory() {
     ignore(handle_->remove(), "the next session finds it void");
     handle_.reset();
   }
-  heap_memory_.resize(limits::kBatchFileBytes + kBlockBytes);
-  const auto raw = reinterpret_cast<std::uintptr_t>(heap_memory_.data());
+  heap_memory_ = std::make_shared<std::vector<std::byte>>(limits::kBatchFileBytes + kBlockBytes);
+  const auto raw = reinterpret_cast<std::uintptr_t>(heap_memory_->data());
   const std::size_t skip = (kBlockBytes - raw % kBlockBytes) % kBlockBytes;
   BatchFileState state;
   state.epochs[0] = record_.epoch();
-  const MutableBytes memory = MutableBytes(heap_memory_).subspan(skip, limits::kBatchFileBytes);
+  const MutableBytes memory = MutableBytes(*heap_memory_).subspan(skip, limits::kBatchFileBytes);
   batch_ = BatchFile::create(memory, batch_identity(), state);
   write_through_ = !options_.bulk;
   co_return success();

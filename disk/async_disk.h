@@ -267,8 +267,9 @@ class AsyncDisk final : public HeldDisk,
   std::uint64_t assigned_bytes_ = 0;  // the disk's size after every record that has a sequence
 
   // ---- under mapping_.mutex() ----
-  std::unique_ptr<BatchHandle> handle_;
-  std::vector<std::byte> heap_memory_;
+  // Shared with the frames that are being sent from them: the memory stays as long as they do.
+  std::shared_ptr<BatchHandle> handle_;
+  std::shared_ptr<std::vector<std::byte>> heap_memory_;
   std::optional<BatchFile> batch_;
   snapshot::RunMap open_runs_;
   std::uint64_t open_blocks_ = 0;

@@ -452,7 +452,9 @@ LogItem AsyncDisk::item_of_batch(ClosedBatch& batch) {
       item.header.block_sums.push_back(block_sum(bytes.subspan(i * kBlockBytes, kBlockBytes)));
     }
   }
-  item.blocks = wire::Payload(std::move(pieces), shared_from_this());
+  std::shared_ptr<void> owner = heap_memory_;
+  if (handle_ != nullptr) owner = handle_;
+  item.blocks = wire::Payload(std::move(pieces), std::move(owner));
   return item;
 }
 
