@@ -252,29 +252,32 @@ def snapshot(bench):
             load = start_load(disk) if loaded else None
             if load is not None:
                 time.sleep(1)
-            taken, cloned = [], []
+            taken, cloned, whole = [], [], []
             for index in range(count):
                 name = f"snapped@s{index}-{int(loaded)}"
+                started = time.monotonic()
                 taken.append(store.call("snapshot", name))
+                whole.append((time.monotonic() - started) * 1e3)
                 cloned.append(store.call("clone", name, f"cloned{index}-{int(loaded)}")["seconds"])
             if load is not None:
                 load.terminate()
                 load.wait()
-            metadata = statistics.median(one["metadata_ns"] for one in taken) / 1e6
             stall = statistics.median(one["stall_ns"] for one in taken) / 1e6
             clone = statistics.median(cloned) * 1e3
             flush = fio([disk], rw="randwrite", bs="4k", iodepth=1, size="1G", fsync=1,
                         number_ios=50)
-            rows.append([label, "2,000 writes/s" if loaded else "idle", number(metadata),
-                         number(stall), number(clone), number(1000 / flush.rate),
-                         "met" if max(metadata, stall, clone) < 10 else "**missed**"])
+            rows.append([label, "2,000 writes/s" if loaded else "idle", number(stall),
+                         number(statistics.median(whole)), number(clone),
+                         number(1000 / flush.rate),
+                         "met" if max(stall, clone) < 10 else "**missed**"])
         for index in range(count):
             for loaded in (0, 1):
                 store.call("rm", f"cloned{index}-{loaded}", "--now")
         store.remove(disk)
-    return (f"Medians of {count}, in ms; bar: each under 10\n\n" + markdown(
-        ["disk", "load", "snapshot: metadata", "snapshot: guest waits", "clone",
-         "one write + flush", "bar"], rows) + "\n")
+    return (f"Medians of {count}, in ms; bar: the guest's wait and the clone each under 10. The disk "
+            "is attached: its nbdkit takes the snapshot, and tells how long the guest waited.\n\n"
+            + markdown(["disk", "load", "snapshot: guest waits", "snapshot: whole command",
+                        "clone", "one write + flush", "bar"], rows) + "\n")
 
 
 def many_snapshots(bench):
