@@ -274,8 +274,8 @@ def snapshot(bench):
             for loaded in (0, 1):
                 store.call("rm", f"cloned{index}-{loaded}", "--now")
         store.remove(disk)
-    return (f"Medians of {count}, in ms; bar: the guest's wait and the clone each under 10. The disk "
-            "is attached: its nbdkit takes the snapshot, and tells how long the guest waited.\n\n"
+    return (f"Medians of {count}, in ms; bar: the guest's wait and the clone each under 10. The "
+            "disk is attached: its nbdkit takes the snapshot, and tells how long the guest waited.\n\n"
             + markdown(["disk", "load", "snapshot: guest waits", "snapshot: whole command",
                         "clone", "one write + flush", "bar"], rows) + "\n")
 
