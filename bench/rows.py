@@ -275,7 +275,8 @@ def snapshot(bench):
                 store.call("rm", f"cloned{index}-{loaded}", "--now")
         store.remove(disk)
     return (f"Medians of {count}, in ms; bar: the guest's wait and the clone each under 10. The "
-            "disk is attached: its nbdkit takes the snapshot, and tells how long the guest waited.\n\n"
+            "disk is attached: its nbdkit takes the snapshot, and tells how long the guest "
+            "waited.\n\n"
             + markdown(["disk", "load", "snapshot: guest waits", "snapshot: whole command",
                         "clone", "one write + flush", "bar"], rows) + "\n")
 
