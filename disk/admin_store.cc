@@ -33,7 +33,7 @@ Task<Result<NodeStatus>> Admin::node_status() {
   status.total_bytes = reply->total_bytes();
   status.free_bytes = reply->free_bytes();
   status.used_bytes = reply->used_bytes();
-  status.garbage_bytes = reply->garbage_bytes();
+  status.unchecked_bytes = reply->garbage_bytes();
   status.key_count = reply->key_count();
   status.journal_bytes = reply->journal_bytes();
   status.journal_used_bytes = reply->journal_used_bytes();
