@@ -120,7 +120,7 @@ struct NodeStatus {
   std::string data_folder;
   std::uint64_t total_bytes = 0;
   std::uint64_t free_bytes = 0;
-  std::uint64_t used_bytes = 0;     // allocated by the store's key files
+  std::uint64_t used_bytes = 0;       // allocated by the store's key files
   std::uint64_t unchecked_bytes = 0;  // of these, not looked at by a garbage collection yet
   std::uint64_t key_count = 0;
   std::uint64_t journal_bytes = 0;
