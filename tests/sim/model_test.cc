@@ -78,6 +78,7 @@ TEST(Model, EverySeedKeepsThePromises) {
 }
 
 TEST(Model, ASeedIsOneRun) {
+  // --seed=N asks for that one run and what happened in it; the suite gives no arguments.
   if (arguments().only) GTEST_SKIP();
   for (std::uint64_t seed = arguments().first; seed < arguments().first + 10; ++seed) {
     EXPECT_EQ(run_seed(seed, false).trace_hash, run_seed(seed, false).trace_hash) << seed;

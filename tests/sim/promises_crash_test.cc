@@ -373,6 +373,26 @@ TEST_F(Promises, N2_partial_write_merges_with_the_newest_block) {
   close(a_, disk);
 }
 
+// 512 KiB that begin inside one block end inside another one, in a chunk of less than a block: each
+// keeps its own other bytes.
+TEST_F(Promises, N2_long_write_keeps_what_surrounds_both_of_its_ends) {
+  constexpr std::uint64_t kLast = 1 + limits::kBatchBlocks;
+  create("d", 1024);
+  DiskPtr disk = open(a_, "d");
+  write(a_, disk, 0, kLast + 1, 1);
+  checkpoint(a_, disk);
+  a_.session().blocks().evict();
+  const std::vector<std::byte> bytes(limits::kBatchBlocks * kBlockBytes, std::byte{9});
+  const std::uint64_t offset = kBlockBytes + kSectorBytes;
+  must(a_, disk->write(offset, bytes));
+  std::vector<std::byte> expected = tagged(0, kLast + 1, 1);
+  std::copy(bytes.begin(), bytes.end(), expected.begin() + static_cast<std::ptrdiff_t>(offset));
+  std::vector<std::byte> found(expected.size());
+  must(a_, disk->read(0, found));
+  EXPECT_TRUE(found == expected);
+  close(a_, disk);
+}
+
 // A long read has looked up its addresses; the owner overwrites, writes out and frees them before
 // it comes to read the blocks.
 TEST_F(Promises, N5_reader_parked_across_gc) {

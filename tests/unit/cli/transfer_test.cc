@@ -145,7 +145,7 @@ TEST_F(TransferTest, ResizeMakesTheDiskLargerOrIsRefused) {
 }
 
 TEST_F(TransferTest, EveryFormatOfQemuArrivesByteForByte) {
-  if (!has("qemu-img") || !has("qemu-nbd")) GTEST_SKIP() << "qemu-utils is not installed";
+  ASSERT_TRUE(has("qemu-img") && has("qemu-nbd")) << "scripts/install-deps test";
   const std::vector<std::byte> bytes = pattern(6 * kMiB);
   write_file("a.raw", bytes);
   for (const std::string format : {"qcow2", "vmdk", "vhdx", "vdi"}) {
@@ -160,7 +160,7 @@ TEST_F(TransferTest, EveryFormatOfQemuArrivesByteForByte) {
 }
 
 TEST_F(TransferTest, AnImageThatWasCutOffIsRefusedAndLeavesNothing) {
-  if (!has("qemu-img") || !has("qemu-nbd")) GTEST_SKIP() << "qemu-utils is not installed";
+  ASSERT_TRUE(has("qemu-img") && has("qemu-nbd")) << "scripts/install-deps test";
   std::vector<std::byte> bytes(3 * kMiB);
   for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(i * 7 + 1);
   write_file("a.raw", bytes);
@@ -186,7 +186,7 @@ TEST_F(TransferTest, AnImageThatWasCutOffIsRefusedAndLeavesNothing) {
 }
 
 TEST_F(TransferTest, AnImageMayNotReadOtherFilesUnasked) {
-  if (!has("qemu-img") || !has("qemu-nbd")) GTEST_SKIP() << "qemu-utils is not installed";
+  ASSERT_TRUE(has("qemu-img") && has("qemu-nbd")) << "scripts/install-deps test";
   write_file("secret", pattern(kMiB));
   const auto made = run_and_capture({*find_program("qemu-img"),
                                      "create",
@@ -248,7 +248,7 @@ TEST_F(TransferTest, ExportThatFailsLeavesNothing) {
 }
 
 TEST_F(TransferTest, ExportToQcow2ComesBackTheSame) {
-  if (!has("qemu-img") || !has("qemu-nbd")) GTEST_SKIP() << "qemu-utils is not installed";
+  ASSERT_TRUE(has("qemu-img") && has("qemu-nbd")) << "scripts/install-deps test";
   FakeStore store;
   const std::vector<std::byte> bytes = pattern(8 * kMiB);
   store.add("web", bytes.size()).bytes = bytes;
