@@ -46,6 +46,26 @@ TEST_F(Promises, RootAfterAResizeKeepsTheNewSize) {
   }
 }
 
+// The other way round: what is written out contains the resize, which is not committed yet.
+TEST_F(Promises, RootThatContainsAResizeNamesTheNewSize) {
+  create("d");
+  DiskPtr disk = open(a_, "d");
+  write(a_, disk, 0, 1, 1);
+  hold(a_);
+  const Pending resized = begin(a_, disk->resize(2 * kBlocks * kBlockBytes));
+  const Pending root = begin(a_, disk->checkpoint());
+  world_.run_for(std::chrono::milliseconds(1));
+  ASSERT_FALSE(resized->ended());
+  let_go(a_);
+  finish(resized);
+  finish(root);
+  bury_and_start(a_);
+  disk = open(a_, "d");
+  EXPECT_EQ(read(a_, disk, 0, 1), Tags{1});
+  EXPECT_EQ(disk->size_bytes(), 2 * kBlocks * kBlockBytes);
+  close(a_, disk);
+}
+
 TEST_F(Promises, S1_shrink_then_grow_reads_zeros) {
   create("parent");
   DiskPtr parent = open(a_, "parent");
