@@ -9,6 +9,7 @@
 #include "base/units.h"
 #include "meta/records.h"
 #include "meta/schema.h"
+#include "wire/messages.h"
 #include "wire/vmstore.pb.h"
 
 namespace vmstore::disk {
@@ -160,6 +161,15 @@ Task<Result<SnapshotTiming>> Admin::snapshot(std::string name, std::string snap)
   co_return co_await snapshot_of(std::move(disk), std::move(snap), false);
 }
 
+Task<Result<void>> Admin::before_asking_again(Error error, TimePoint deadline) {
+  const bool busy = error == Errc::busy;  // it is just giving the disk back
+  const bool silent = error == Errc::not_found || error == Errc::unavailable;
+  if (!busy && !silent) co_return error;
+  if (session_.scheduler().now() >= deadline) co_return busy ? Errc::busy : Errc::unavailable;
+  co_await sleep_for(session_.scheduler(), kAskAgain);
+  co_return success();
+}
+
 Task<Result<SnapshotTiming>> Admin::snapshot_of(VersionedDisk disk,
                                                 std::string snap,
                                                 bool written_out) {
@@ -177,8 +187,7 @@ Task<Result<SnapshotTiming>> Admin::snapshot_of(VersionedDisk disk,
     if (timing && !left) co_return left.error();
     if (timing || timing.error() != Errc::busy) co_return timing;
     pb::DiskCallRequest request;
-    request.mutable_disk()->set_high(object->id().high);
-    request.mutable_disk()->set_low(object->id().low);
+    wire::put_id(*request.mutable_disk(), object->id());
     request.mutable_snapshot()->set_name(snap);
     request.mutable_snapshot()->set_written_out(written_out);
     const auto answer = co_await session_.node().call_holder(request);
@@ -187,14 +196,7 @@ Task<Result<SnapshotTiming>> Admin::snapshot_of(VersionedDisk disk,
       remote.stall = std::chrono::nanoseconds(answer->reply->stall_ns());
       co_return remote;
     }
-    // A holder that is just giving the disk back is `busy` and did nothing.
-    const bool silent = answer.error() == Errc::not_found || answer.error() == Errc::unavailable;
-    const bool busy = answer.error() == Errc::busy;
-    if (!silent && !busy) co_return answer.error();
-    // The holder went away, or its node has just started and waits for it to come back. A silent
-    // holder's disk is not cut by anybody without its token [H8].
-    if (session_.scheduler().now() >= deadline) co_return busy ? Errc::busy : Errc::unavailable;
-    co_await sleep_for(session_.scheduler(), kAskAgain);
+    VMS_CO_CHECK(co_await before_asking_again(answer.error(), deadline));
   }
 }
 
@@ -358,17 +360,11 @@ Task<Result<void>> Admin::resize_object(AsyncDisk& object, std::uint64_t bytes, 
     if (acquired) co_return co_await object.resize(bytes);
     if (acquired.error() != Errc::busy || !holder_may) co_return acquired.error();
     pb::DiskCallRequest request;  // attached: the holder grows it, the next connect sees it
-    request.mutable_disk()->set_high(object.id().high);
-    request.mutable_disk()->set_low(object.id().low);
+    wire::put_id(*request.mutable_disk(), object.id());
     request.mutable_resize()->set_bytes(bytes);
     const auto answer = co_await session_.node().call_holder(request);
     if (answer) co_return success();
-    // The holder went away: then it is ours to do.
-    const bool silent = answer.error() == Errc::not_found || answer.error() == Errc::unavailable;
-    const bool busy = answer.error() == Errc::busy;
-    if (!silent && !busy) co_return answer.error();
-    if (session_.scheduler().now() >= deadline) co_return busy ? Errc::busy : Errc::unavailable;
-    co_await sleep_for(session_.scheduler(), kAskAgain);
+    VMS_CO_CHECK(co_await before_asking_again(answer.error(), deadline));
   }
 }
 

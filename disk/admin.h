@@ -69,6 +69,11 @@ class Admin {
   [[nodiscard]] Task<Result<SnapshotTiming>> snapshot_of(VersionedDisk disk,
                                                          std::string snap,
                                                          bool written_out);
+  /// After a holder's refusal: success, a moment later, when it did nothing and the command may
+  /// begin again. It is giving the disk back, went away (then it is ours to do), or its node has
+  /// just started and waits for it; a silent holder's disk is not cut by anybody without its token
+  /// [H8]. Else the error that the command ends with.
+  [[nodiscard]] Task<Result<void>> before_asking_again(Error error, TimePoint deadline);
   /// `holder_may`: a session that holds the disk does it for us.
   [[nodiscard]] Task<Result<void>> resize_object(AsyncDisk& object,
                                                  std::uint64_t bytes,

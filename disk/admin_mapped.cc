@@ -7,6 +7,7 @@
 #include "disk/admin.h"
 #include "disk/snapshot_disk.h"
 #include "meta/records.h"
+#include "wire/messages.h"
 #include "wire/vmstore.pb.h"
 
 namespace vmstore::disk {
@@ -41,8 +42,7 @@ Task<Result<std::vector<DiskExtent>>> Admin::extents_of_holder(DiskId id,
                                                                std::uint64_t offset,
                                                                std::uint64_t bytes) {
   pb::DiskCallRequest request;
-  request.mutable_disk()->set_high(id.high);
-  request.mutable_disk()->set_low(id.low);
+  wire::put_id(*request.mutable_disk(), id);
   request.mutable_extents()->set_offset(offset);
   request.mutable_extents()->set_bytes(bytes);
   request.mutable_extents()->set_max(kExtentsPerStep);

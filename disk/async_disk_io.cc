@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "disk/async_disk.h"
 #include "disk/snapshot_disk.h"
+#include "wire/messages.h"
 #include "wire/vmstore.pb.h"
 
 namespace vmstore::disk {
@@ -14,11 +15,6 @@ namespace {
 constexpr std::uint64_t kRemoteReadBytes = limits::kPayloadBytesMax;
 constexpr Duration kHolderAnswer = std::chrono::seconds(15);
 constexpr Duration kAskAgain = std::chrono::milliseconds(100);
-
-void set_id(pb::Id* message, DiskId id) {
-  message->set_high(id.high);
-  message->set_low(id.low);
-}
 
 }  // namespace
 
@@ -61,7 +57,7 @@ Task<Result<void>> AsyncDisk::read_through_holder(std::uint64_t offset, MutableB
   while (!into.empty()) {
     const std::size_t count = std::min<std::size_t>(into.size(), kRemoteReadBytes);
     pb::DiskCallRequest request;
-    set_id(request.mutable_disk(), id_);
+    wire::put_id(*request.mutable_disk(), id_);
     request.mutable_read()->set_offset(offset);
     request.mutable_read()->set_bytes(static_cast<std::uint32_t>(count));
     const TimePoint deadline = session_.scheduler().now() + kHolderAnswer;
@@ -112,7 +108,7 @@ Task<Result<void>> AsyncDisk::ask_for_hand_over() {
   TimePoint deadline = session_.scheduler().now() + Duration(limits::kHandOverWait);
   for (;;) {
     pb::DiskCallRequest request;
-    set_id(request.mutable_disk(), id_);
+    wire::put_id(*request.mutable_disk(), id_);
     request.mutable_hand_over()->set_force(false);
     const auto answer = co_await session_.node().call_holder(request, deadline);
     if (answer || answer.error() == Errc::not_found) co_return success();
