@@ -89,7 +89,8 @@ TEST_F(Threat, huge_length_without_body_takes_no_memory) {
     EXPECT_TRUE(client.is_closed_by_peer());
     ++connections;
   }
-  EXPECT_EQ(server.wait_ended(connections).back(), Errc::bad_frame);
+  const auto ends = server.wait_ended(connections);  // in any order
+  EXPECT_EQ(std::ranges::count(ends, Errc::bad_frame), 2);
   expect_memory_below(before + kMiB);
   expect_service();
 }
