@@ -13,7 +13,9 @@
 //    is damage: the key is `unknown`, never cut;
 //  - every block read from the device is checked against its sum; a punched or missing block is an
 //    error, never zeros (I8);
-//  - a failed sync is never retried on that file: the key is failed on this node.
+//  - a failed sync is never retried on that file: the key takes no more appends on this node. When
+//    it was the data file's, what was answered is written anew and the key is sealed at that length
+//    (salvage.h); else it is `unknown`.
 #pragma once
 
 #include <cstdint>

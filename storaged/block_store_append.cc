@@ -135,7 +135,7 @@ void BlockStore::State::end_data_sync(Key& key, const Result<void>& synced) {
   key.data_syncing = false;
   ++counters.syncs;
   if (synced) key.names_unsynced = false;
-  if (!synced) fail_key(key, "its data cannot be synced", synced.error());
+  if (!synced) fail_key(key, "its data cannot be synced", synced.error(), Doubt::newest_blocks);
   key.changed.pulse();
 }
 
@@ -159,8 +159,12 @@ Task<Result<void>> BlockStore::State::write_large(Op& op, const wire::Payload& b
     key.changed.pulse();
   }
   if (!written) {
-    const bool harmless = written.error() == Errc::corrupt || written.error() == Errc::no_space;
-    if (!harmless) fail_key(key, "its data cannot be written", written.error());
+    // Of one that ended already, with the key or with an append before it, nothing is missed.
+    const bool harmless =
+        op.ended || written.error() == Errc::corrupt || written.error() == Errc::no_space;
+    if (!harmless) {
+      fail_key(key, "its data cannot be written", written.error(), Doubt::newest_blocks);
+    }
     co_return written.error();
   }
   if (op.ended) co_return op.result;  // an append before it failed

@@ -130,17 +130,20 @@ Task<void> BlockStore::State::wait_idle(std::shared_ptr<Key> key) {
   while (!key->idle()) static_cast<void>(co_await key->changed.wait_pulse());
 }
 
-void BlockStore::State::fail_key(Key& key, std::string_view what, const Error& error) {
-  if (!key.failed) {
+void BlockStore::State::fail_key(Key& key, std::string_view what, const Error& error, Doubt doubt) {
+  if (!key.is_lost()) {
     VMS_LOG(error,
             "storaged",
             "key " << key.id().hex() << ": " << what << ": " << to_string(error)
                    << "; the key is failed on this node");
+    const bool is_sure = doubt == Doubt::newest_blocks && !key.failed && !key.state.damaged;
+    key.salvage = is_sure ? Salvage::wanted : Salvage::none;
     key.failed = true;
     key.mark_needed = true;
     key.state.damaged = true;
     const auto found = keys.find(key.id());
     if (found != keys.end()) mark_dirty(found->second);
+    if (is_sure) destage_work.set();
   }
   for (Op* const op : key.queue.cut_all()) end(*op, Errc::io_error);
   key.accepted = key.state.length;
@@ -158,6 +161,7 @@ void BlockStore::State::break_store(std::string_view what, const Error& error) {
   ready_keys.clear();
   for (const auto& [id, key] : keys) {
     for (Op* const op : key->queue.cut_all()) end(*op, *broken);
+    key->changed.pulse();
   }
   ring_space.pulse();
 }
@@ -192,9 +196,10 @@ void BlockStore::State::complete(Op& op) {
   state.token = std::max(state.token, fields.token);
   switch (fields.kind) {
     case EntryKind::append:
-      key.data_dirty = true;
-      [[fallthrough]];
     case EntryKind::append_header:
+      // It failed while this was on its way: never answered, so nothing of it belongs to the key.
+      if (key.failed) break;
+      if (fields.kind == EntryKind::append) key.data_dirty = true;
       state.length = op.end;
       state.last_record = fields.place.log_bytes;
       state.committed = std::max(state.committed, fields.committed);
@@ -253,7 +258,7 @@ Task<void> BlockStore::State::commit_group(std::vector<Op*> ops) {
     if (in_ring) complete(*op);
   }
   for (const KeyFailure& failure : failures) {
-    fail_key(*failure.key, "cannot be written", failure.error);
+    if (!failure.key->failed) fail_key(*failure.key, "cannot be written", failure.error);
   }
   for (Op* const op : ops) {
     const bool bad = in_ring && op->key->failed && op->is_append();

@@ -165,16 +165,22 @@ Task<Result<KeyState>> BlockStore::create(KeyId key_id,
 Task<Result<BlockStore::Fenced>> BlockStore::fence(KeyId key_id, Epoch token) {
   State& s = *state_;
   VMS_CO_TRY(const auto pass, s.calls.enter());
-  VMS_CO_TRY(const auto key, s.find_undamaged(key_id));
+  VMS_CO_TRY(const auto key, s.find(key_id));
   const auto lock = co_await key->control.lock();
-  if (!key->live) co_return Errc::not_found;
-  if (key->state.damaged) co_return Errc::unknown;
-  if (token < key->token) co_return Errc::stale_token;
-  // Also for an equal token: what was queued before must be in the length.
-  Op op(s.scheduler, key, EntryKind::fence);
-  op.fields.token = token;
-  key->token = token;
-  VMS_CO_CHECK(co_await s.commit(op));
+  for (;;) {
+    co_await s.wait_settled(key);
+    if (!key->live) co_return Errc::not_found;
+    if (key->state.damaged) co_return Errc::unknown;
+    if (token < key->token) co_return Errc::stale_token;
+    // Also for an equal token: what was queued before must be in the length.
+    Op op(s.scheduler, key, EntryKind::fence);
+    op.fields.token = token;
+    key->token = token;
+    const auto committed = co_await s.commit(op);
+    if (committed) break;
+    // An append before it failed with its key: what that leaves is the length.
+    if (key->salvage != Salvage::wanted) co_return committed.error();
+  }
   VMS_CO_TRY(const auto opened, co_await s.files_of(key));
   if (key->state.damaged) co_return Errc::unknown;
   Fenced fenced;
@@ -206,6 +212,7 @@ Task<Result<KeyLength>> BlockStore::State::seal_at(std::shared_ptr<Key> key,
     if (newest.end != length) co_return Errc::wrong_offset;
     last_record = newest.log_offset;
   }
+  if (key->state.damaged) co_return Errc::unknown;  // it failed meanwhile
   Op op(scheduler, key, EntryKind::seal);
   op.fields.token = token;
   op.fields.place = length;
@@ -229,10 +236,11 @@ Task<Result<KeyLength>> BlockStore::State::seal_at(std::shared_ptr<Key> key,
 Task<Result<KeyLength>> BlockStore::seal(KeyId key_id, Epoch token, KeyLength length) {
   State& s = *state_;
   VMS_CO_TRY(const auto pass, s.calls.enter());
-  VMS_CO_TRY(const auto key, s.find_undamaged(key_id));
+  VMS_CO_TRY(const auto key, s.find(key_id));
   const auto lock = co_await key->control.lock();
   const Sealing sealing(*key);
   co_await s.wait_idle(key);
+  co_await s.wait_settled(key);
   if (!key->live) co_return Errc::not_found;
   if (key->state.damaged) co_return Errc::unknown;
   if (token < key->token) co_return Errc::stale_token;
@@ -244,6 +252,7 @@ Task<Result<void>> BlockStore::remove(KeyId key_id) {
   VMS_CO_TRY(const auto pass, s.calls.enter());
   VMS_CO_TRY(const auto key, s.find(key_id));
   const auto lock = co_await key->control.lock();
+  co_await s.wait_settled(key);
   if (!key->live) co_return Errc::not_found;
   key->live = false;
   s.removed_keys.insert(key_id);

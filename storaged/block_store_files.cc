@@ -83,7 +83,7 @@ void BlockStore::State::close_surplus_files() {
   auto it = open_keys.begin();
   while (it != open_keys.end() && open_keys.size() > options.open_keys_max) {
     Key& key = **it++;
-    const bool synced = !key.dirty && !key.destaging;
+    const bool synced = !key.dirty && !key.destaging && !key.mark_needed;
     if (synced && key.idle() && key.files.use_count() == 1) drop_files(key);
   }
   // Some slack, so that a round of syncs lets many keys go.

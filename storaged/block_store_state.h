@@ -94,7 +94,10 @@ struct BlockStore::State {
   void finish_effects(Key& key);
   [[nodiscard]] Task<void> wait_idle(std::shared_ptr<Key> key);
   /// A write or sync of the key's files failed: refuses all further changes of it.
-  void fail_key(Key& key, std::string_view what, const Error& error);
+  void fail_key(Key& key,
+                std::string_view what,
+                const Error& error,
+                Doubt doubt = Doubt::everything);
   void break_store(std::string_view what, const Error& error);
   [[nodiscard]] Task<void> run_commits();
   [[nodiscard]] std::vector<Op*> collect();
@@ -113,7 +116,14 @@ struct BlockStore::State {
   [[nodiscard]] Task<Result<void>> destage(bool clean);
   [[nodiscard]] Task<Result<void>> destage_keys(std::vector<std::shared_ptr<Key>> round);
   [[nodiscard]] Task<Result<void>> destage_few(std::span<const std::shared_ptr<Key>> few);
-  [[nodiscard]] Task<Result<void>> mark_failed_keys(std::vector<std::shared_ptr<Key>> failed);
+  [[nodiscard]] Task<Result<void>> settle_failed_keys(std::vector<std::shared_ptr<Key>> failed);
+
+  // ---- a failed key's synced length: block_store_salvage.cc ----
+  /// Writes anew what is in doubt and seals the key at its length, if it can be had.
+  [[nodiscard]] Task<void> salvage_key(std::shared_ptr<Key> key);
+  void adopt_salvaged(Key& key, const LogHead& head);
+  /// Waits until a failed key is sealed at its synced length, or marked as lost.
+  [[nodiscard]] Task<void> wait_settled(std::shared_ptr<Key> key);
 
   // ---- appends: block_store_append.cc ----
   struct CheckedAppend {

@@ -3,8 +3,9 @@
 // it and the space is used again. No data is moved.
 //
 // Invariants: the tail moves behind a group only after every file that the group changed was synced
-// and every name it made or removed is durable; a key whose sync failed is first marked as such on
-// stable storage; a destage writes nothing into the ring, so a full ring cannot stop it.
+// and every name it made or removed is durable; a key whose sync failed is first written anew
+// (salvage.h) or marked as lost on stable storage; a destage writes nothing into the ring, so a
+// full ring cannot stop it.
 #include <algorithm>
 #include <utility>
 
@@ -20,11 +21,16 @@ constexpr std::size_t kKeysAtOnce = 4;
 
 /// The head is written before the log is synced: until the tail moves, the ring still holds all
 /// that the head may say too much.
-Result<void> sync_key(KeyFiles& files, const LogHead& head, bool data_dirty) {
+/// `doubt`: what a failure leaves in doubt.
+Result<void> sync_key(KeyFiles& files, const LogHead& head, bool data_dirty, Doubt& doubt) {
   VMS_FAULT("destage.before_head");
   VMS_CHECK(files.write_head(head));
   VMS_FAULT("destage.before_sync");
-  if (data_dirty) VMS_CHECK(files.data().sync());
+  if (data_dirty) {
+    doubt = Doubt::newest_blocks;
+    VMS_CHECK(files.data().sync());
+    doubt = Doubt::everything;
+  }
   VMS_CHECK(files.sums().sync());
   VMS_CHECK(files.log().sync());
   VMS_FAULT("destage.after_sync");
@@ -58,6 +64,7 @@ Task<Result<void>> BlockStore::State::destage_few(std::span<const std::shared_pt
     std::shared_ptr<KeyFiles> files;
     LogHead head;
     bool data_dirty = false;
+    Doubt doubt = Doubt::everything;
     Result<void> outcome;
   };
   std::vector<Part> parts;
@@ -65,7 +72,7 @@ Task<Result<void>> BlockStore::State::destage_few(std::span<const std::shared_pt
     // Effects that are under way belong to ops in the ring; they wait for nothing of ours.
     while (key->pending_effects > 0) static_cast<void>(co_await key->changed.wait_pulse());
     if (std::exchange(key->folder_dirty, false)) dirty_folders.insert(key_folder(key->id()));
-    if (key->failed || key->removed) continue;
+    if (key->is_lost() || key->removed) continue;
     const auto opened = co_await files_of(key);
     if (key->removed) continue;
     if (!opened && opened.error() != Errc::unknown) co_return opened.error();
@@ -73,22 +80,25 @@ Task<Result<void>> BlockStore::State::destage_few(std::span<const std::shared_pt
       fail_key(*key, "cannot be synced", opened.error());
       continue;
     }
-    parts.push_back({key, *opened, {}, false, success()});
+    parts.push_back({key, *opened, {}, false, Doubt::everything, success()});
   }
   std::vector<PoolJob> jobs;
   for (Part& part : parts) {
     part.head = part.key->state;
     ++part.head.generation;
     part.data_dirty = std::exchange(part.key->data_dirty, false);
-    jobs.push_back(
-        {&pool, [&part] { part.outcome = sync_key(*part.files, part.head, part.data_dirty); }});
+    jobs.push_back({&pool, [&part] {
+                      part.outcome = sync_key(*part.files, part.head, part.data_dirty, part.doubt);
+                    }});
   }
   FanOut all(scheduler, jobs);
   co_await all;
   for (Part& part : parts) {
     counters.syncs += part.data_dirty ? 3 : 2;
     if (part.outcome) part.key->state.generation = part.head.generation;
-    if (!part.outcome) fail_key(*part.key, "cannot be synced", part.outcome.error());
+    if (part.outcome) continue;
+    part.key->data_dirty = part.key->data_dirty || part.data_dirty;
+    fail_key(*part.key, "cannot be synced", part.outcome.error(), part.doubt);
   }
   co_return success();
 }
@@ -105,13 +115,15 @@ Task<Result<void>> BlockStore::State::destage_keys(std::vector<std::shared_ptr<K
     if (done) done = co_await destage_few(few);
     for (const auto& key : few) key->destaging = false;
   }
-  if (done) done = co_await mark_failed_keys(std::move(round));
+  if (done) done = co_await settle_failed_keys(std::move(round));
   co_return done;
 }
 
-Task<Result<void>> BlockStore::State::mark_failed_keys(std::vector<std::shared_ptr<Key>> failed) {
+Task<Result<void>> BlockStore::State::settle_failed_keys(std::vector<std::shared_ptr<Key>> failed) {
   for (const auto& key : failed) {
     if (!key->mark_needed || key->removed) continue;
+    if (key->salvage == Salvage::wanted) co_await salvage_key(key);
+    if (!key->mark_needed) continue;
     auto work = [this, &key] { return write_bad_mark(files, key->id()); };
     const auto marked = co_await run_on(pool, scheduler, work);
     if (!marked) co_return marked.error();

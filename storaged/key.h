@@ -65,6 +65,17 @@ class OpQueue {
   Op* last_ = nullptr;
 };
 
+/// What a write or sync that failed leaves in doubt of a key.
+enum class Doubt : std::uint8_t {
+  everything,
+  /// Only blocks of the data file that no sync had covered: those that were answered are in the
+  /// ring.
+  newest_blocks,
+};
+
+/// Writing anew what a failed sync of the data file left in doubt (salvage.h).
+enum class Salvage : std::uint8_t { none, wanted, done };
+
 /// THREADS: the scheduler's.
 struct Key {
   Key(Scheduler& scheduler, const LogHead& head);
@@ -77,7 +88,9 @@ struct Key {
   bool live = true;      // false while it is being created or removed
   bool removed = false;  // the ring says so: nothing of it needs to be kept
   bool sealing = false;
-  bool failed = false;       // a write or sync failed: never tried again
+  /// A write or sync failed: never tried again, and no append is counted or answered any more.
+  bool failed = false;
+  Salvage salvage = Salvage::none;
   bool mark_needed = false;  // failed, and not yet said so on stable storage
   bool head_lost = false;    // both slots unreadable: never written over
 
@@ -115,6 +128,8 @@ struct Key {
     return queue.empty() && in_flight == 0 && unwinding == 0;
   }
   [[nodiscard]] KeyId id() const noexcept { return state.key; }
+  /// Nothing of its files is written or synced any more.
+  [[nodiscard]] bool is_lost() const noexcept { return failed && salvage != Salvage::done; }
 };
 
 }  // namespace vmstore::storaged

@@ -162,6 +162,10 @@ std::string key_bad_mark_path(KeyId key) {
   return key_folder(key) + '/' + key.hex() + ".bad";
 }
 
+std::string key_copy_path(KeyId key) {
+  return key_folder(key) + '/' + key.hex() + ".copy";
+}
+
 Result<KeyFileName> parse_key_file_name(std::string_view name) {
   constexpr std::size_t kDigits = 9;
   if (name.size() <= kDigits + 1 || name[kDigits] != '.') return Errc::foreign_store;
@@ -173,7 +177,8 @@ Result<KeyFileName> parse_key_file_name(std::string_view name) {
   }
   const auto key = KeyId::make(number);
   const std::string_view suffix = name.substr(kDigits + 1);
-  const bool ours = suffix == "data" || suffix == "log" || suffix == "sums" || suffix == "bad";
+  const bool ours = suffix == "data" || suffix == "log" || suffix == "sums" || suffix == "bad" ||
+                    suffix == "copy";
   if (!key || !ours) return Errc::foreign_store;
   return KeyFileName{*key, std::string(suffix)};
 }
@@ -206,10 +211,11 @@ Result<std::shared_ptr<KeyFiles>> KeyFiles::create(Files& files, KeyId key) {
 }
 
 Result<void> KeyFiles::remove(Files& files, KeyId key) {
-  const std::array<std::string, 4> paths{key_path(key, KeyFileKind::data),
+  const std::array<std::string, 5> paths{key_path(key, KeyFileKind::data),
                                          key_path(key, KeyFileKind::sums),
                                          key_path(key, KeyFileKind::log),
-                                         key_bad_mark_path(key)};
+                                         key_bad_mark_path(key),
+                                         key_copy_path(key)};
   for (const std::string& path : paths) {
     const auto removed = files.remove(path);
     if (!removed && removed.error() != Errc::not_found) return removed.error();

@@ -71,6 +71,10 @@ Result<std::map<KeyId, RecoveredKey>> Recovery::list_folders(Files& files,
         VMS_LOG(warning, "storaged", "not a file of ours: " << key_folder(folder) << '/' << name);
         continue;
       }
+      if (parsed->suffix == "copy") {  // of a salvage that died
+        VMS_CHECK(files.remove(key_copy_path(parsed->key)));
+        continue;
+      }
       Names& names = found[parsed->key];
       names.log = names.log || parsed->suffix == "log";
       names.bad = names.bad || parsed->suffix == "bad";

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <vector>
 
 #include "base/assert.h"
 #include "storaged/journal_scan.h"
@@ -51,6 +52,14 @@ class RingSpace {
       used_ -= groups_.front().gap + groups_.front().place.bytes;
       groups_.pop_front();
     }
+  }
+  /// The groups up to and including `number`, oldest first.
+  [[nodiscard]] std::vector<GroupPlace> groups_up_to(std::uint64_t number) const {
+    std::vector<GroupPlace> places;
+    for (const Taken& group : groups_) {
+      if (group.place.number <= number) places.push_back(group.place);
+    }
+    return places;
   }
   /// Where replay would begin if everything up to and including `number` were released.
   [[nodiscard]] std::uint64_t tail_after(std::uint64_t number) const noexcept {

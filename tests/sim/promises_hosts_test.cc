@@ -96,6 +96,48 @@ TEST_F(Promises, F2_takeover_in_the_middle_of_a_roll) {
   }
 }
 
+// The same when the roll began because the device failed: a sync of the key's only copy. All that
+// was flushed is there, so the next owner, and the one after the node's restart, must get it.
+TEST_F(Promises, F2_takeover_in_the_middle_of_a_roll_from_a_failed_sync) {
+  for (const Death node_dies : {Death::kill, Death::power}) {
+    for (const std::string point : {"disk.key_created", "disk.key_named"}) {
+      SCOPED_TRACE(point);
+      const std::string name = "d-" + point + (node_dies == Death::power ? "-power" : "-kill");
+      create(name, 1024);
+      DiskPtr disk = open(a_, name);
+      write(a_, disk, 0, 256, 1);
+      write(a_, disk, 300, 1, 1);  // small: its blocks are in the ring, and in no synced file
+      flush(a_, disk);
+      const auto key = *KeyId::make(record_of(b_, name).record.open_key().key());
+      FileFault fault;
+      fault.operation = FileOperation::sync;
+      fault.path_part = key.hex() + ".data";
+      node_.files().fail(fault);
+      die_at(a_, point);
+      write(a_, disk, 100, 128, 2);
+      EXPECT_FALSE(wait(a_, disk->flush()));
+      EXPECT_EQ(points_.fired_at(), point);
+      bury_and_start(a_);
+      if (node_dies == Death::power) restart_node(node_dies);
+      disk = open(a_, name);
+      Tags expected(301, 1);
+      std::fill_n(expected.begin() + 100, 128, 2);
+      std::fill_n(expected.begin() + 256, 44, 0);
+      EXPECT_EQ(read(a_, disk, 0, 301), expected);
+      write(a_, disk, 0, 1, 3);
+      expected[0] = 3;
+      disk = take_over(a_, name);
+      EXPECT_EQ(read(a_, disk, 0, 301), expected);
+      close(a_, disk);
+      collect(b_);
+      disk = open(b_, name);
+      EXPECT_EQ(read(b_, disk, 0, 301), expected);
+      close(b_, disk);
+      node_.files().clear_faults();
+    }
+  }
+}
+
 TEST_F(Promises, C3_reader_after_owner_crash) {
   create("d");
   DiskPtr disk = open(a_, "d");

@@ -61,6 +61,15 @@ class StoreFaults : public ::testing::Test {
     EXPECT_EQ(info->length, key.length());
     EXPECT_EQ(machine_.compare(key, key.records().size()), "");
   }
+  /// It takes no append any more, and has all that was answered.
+  void expect_sealed_whole(KeyModel key, Epoch token) {
+    const auto fenced = machine_.fence(key, token);
+    ASSERT_TRUE(fenced) << to_string(fenced.error());
+    EXPECT_EQ(fenced->state.length, key.length());
+    expect_whole(key);
+    key.set_token(token);
+    EXPECT_EQ(code_of(machine_.append(key.next(1, 1))), Errc::sealed);
+  }
   void append_works(KeyModel& key) {
     machine_.append_well(key, 3, 77);
     machine_.append_well(key, 33, 78);
@@ -226,16 +235,75 @@ TEST_F(StoreFaults, AFailedRingWriteStopsAllChangesAndNoReads) {
   expect_whole(two_);
 }
 
+// The failed sync took an append with it, and every later one; what was answered before stays, and
+// a fence answers its length.
 TEST_F(StoreFaults, AFailedSyncOfDataFailsTheKeyForGood) {
-  KeyModel grown = two_;
-  machine_.files.fail(fault(FileOperation::sync, name_of(two_) + ".data", kEio));
-  EXPECT_EQ(code_of(machine_.append(grown.next(40, 1))), Errc::io_error);
-  expect_unknown(two_);
-  append_works(one_);
+  for (const bool small_ones_too : {false, true}) {
+    KeyModel& key = small_ones_too ? one_ : two_;
+    SCOPED_TRACE(small_ones_too);
+    KeyModel grown = key;
+    machine_.files.fail(fault(FileOperation::sync, name_of(key) + ".data", kEio));
+    EXPECT_EQ(code_of(machine_.append(grown.next(40, 1))), Errc::io_error);
+    EXPECT_FALSE(machine_.append(grown.next(1, 2)));
+    expect_sealed_whole(key, Epoch(9));
+  }
+  machine_.power_cut();
+  machine_.start_well();
+  expect_sealed_whole(one_, Epoch(9));
+  expect_sealed_whole(two_, Epoch(10));
   machine_.stop();
   machine_.start_well();
-  expect_unknown(two_);
-  expect_whole(one_);
+  expect_sealed_whole(one_, Epoch(11));
+  expect_sealed_whole(two_, Epoch(11));
+}
+
+// The same when nobody waits for it: the blocks are in the ring only, and the page cache has
+// dropped some of them.
+TEST_F(StoreFaults, AFailedSyncInADestageLosesNothingThatWasAnswered) {
+  machine_.files.fail(fault(FileOperation::sync, name_of(one_) + ".data", kEio));
+  machine_.stop();
+  machine_.power_cut();
+  machine_.start_well();
+  expect_sealed_whole(one_, Epoch(9));
+  expect_whole(two_);
+  append_works(two_);
+}
+
+TEST_F(StoreFaults, AFenceBehindAnAppendWhoseSyncFailsAnswersWhatWasAnsweredBefore) {
+  auto& store = machine_.store();
+  KeyModel grown = two_;
+  machine_.files.fail(fault(FileOperation::sync, name_of(two_) + ".data", kEio));
+  sim::Running append(machine_.process(), store.append(grown.next(40, 1)));
+  sim::Running fenced(machine_.process(), store.fence(two_.key(), Epoch(7)));
+  sim::Running sealed(machine_.process(), store.seal(two_.key(), Epoch(7), two_.length()));
+  ASSERT_TRUE(append.wait(1h) && fenced.wait(1h) && sealed.wait(1h));
+  EXPECT_FALSE(append.outcome());
+  ASSERT_TRUE(fenced.outcome());
+  EXPECT_EQ(fenced.outcome()->state.length, two_.length());
+  EXPECT_TRUE(sealed.outcome());
+}
+
+// A second failure, now of what should make it sure: nobody can tell any more.
+TEST_F(StoreFaults, AFailedSyncWhileTheKeyIsWrittenAnewMakesItUnknown) {
+  for (const char* suffix : {".copy", ".log", ".sums"}) {
+    SCOPED_TRACE(suffix);
+    Machine machine;
+    machine.start_well();
+    KeyModel key(key_number(1));
+    ASSERT_TRUE(machine.create(key));
+    machine.append_well(key, 2, 1);
+    machine.files.fail(fault(FileOperation::sync, name_of(key) + ".data", kEio));
+    machine.files.fail(fault(FileOperation::sync, name_of(key) + suffix, kEio));
+    KeyModel grown = key;
+    EXPECT_EQ(code_of(machine.append(grown.next(40, 2))), Errc::io_error);
+    for (int start = 0; start < 2; ++start) {
+      EXPECT_EQ(code_of(machine.fence(key, Epoch(9))), Errc::unknown);
+      EXPECT_TRUE(machine.store().info(key.key())->damaged);
+      machine.stop();
+      machine.start_well();
+    }
+    machine.stop();
+  }
 }
 
 TEST_F(StoreFaults, AFailedSyncIsNeverTriedAgain) {
@@ -496,6 +564,44 @@ TEST(StoreOrder, C12_small_after_torn_large) {
       key.cut(info->length);
       EXPECT_EQ(key.length(), info->length) << point;
       EXPECT_EQ(machine.compare(key, key.records().size()), "") << point;
+      machine.stop();
+    }
+  }
+}
+
+// A death while a key whose sync failed is written anew: what was answered is there, whichever of
+// its files has the name.
+TEST(StoreOrder, ADeathWhileAFailedKeyIsWrittenAnewLosesNothing) {
+  for (const char* point : {"salvage.before_copy",
+                            "salvage.before_sync",
+                            "salvage.after_sync",
+                            "salvage.before_head",
+                            "salvage.after_head",
+                            "destage.before_tail",
+                            "destage.after_tail"}) {
+    for (std::uint64_t seed = 1; seed <= 8; ++seed) {
+      SCOPED_TRACE(point + std::to_string(seed));
+      Machine machine(seed);
+      machine.start_well();
+      KeyModel key(key_number(1));
+      ASSERT_TRUE(machine.create(key));
+      for (std::uint64_t i = 0; i < 6; ++i) machine.append_well(key, i % 2 == 0 ? 3 : 30, i);
+      machine.files.fail(fault(FileOperation::sync, key.key().hex() + ".data", kEio));
+      sim::CrashPoints points(machine.world);
+      points.arm(machine.process(), point, 1);
+      KeyModel grown = key;
+      sim::Running failed(machine.process(), machine.store().append(grown.next(40, 9)));
+      sim::Running fenced(machine.process(), machine.store().fence(key.key(), Epoch(7)));
+      static_cast<void>(failed.wait(1h));
+      static_cast<void>(fenced.wait(1h));
+      machine.world.run_for(1h);
+      EXPECT_EQ(points.fired_at(), point);
+      machine.power_cut();
+      machine.start_well();
+      const auto again = machine.fence(key, Epoch(8));
+      ASSERT_TRUE(again);
+      EXPECT_EQ(again->state.length, key.length());
+      EXPECT_EQ(machine.compare(key, key.records().size()), "");
       machine.stop();
     }
   }
