@@ -31,6 +31,7 @@
 #include "disk/log.h"
 #include "disk/mapping.h"
 #include "disk/owned_record.h"
+#include "disk/page_writer.h"
 #include "disk/replay.h"
 #include "disk/session.h"
 #include "disk/view_reader.h"
@@ -44,7 +45,8 @@ struct AsyncDiskOptions {
   std::uint64_t checkpoint_leaves = 4096;  // dirty leaves that start one
   std::uint64_t checkpoint_log_bytes = 16 * limits::kMiB;  // log to replay that starts one
   std::uint64_t free_batch_blocks = 4096;                  // garbage blocks that start freeing
-  std::int64_t credit_ahead_blocks = 4096;  // space kept promised ahead of the writer
+  std::int64_t credit_ahead_blocks = 4096;               // space kept promised ahead of the writer
+  std::uint64_t key_roll_bytes = limits::kKeyRollBytes;  // a key this long is followed by the next
   Duration no_space_wait = limits::kNoSpaceWait;
 };
 
@@ -221,7 +223,7 @@ class AsyncDisk final : public HeldDisk,
   /// Again while the node is away.
   [[nodiscard]] Task<Result<void>> checkpoint_until(TimePoint deadline);
   [[nodiscard]] Task<Result<void>> write_out_oldest();
-  [[nodiscard]] Task<Result<Address>> append_pages(snapshot::Checkpoint& built);
+  [[nodiscard]] PageWriter page_writer(std::int64_t charged_pages);
   [[nodiscard]] std::shared_ptr<FrozenLayer> freeze_now();
   [[nodiscard]] Task<Result<void>> settle_layer(std::shared_ptr<FrozenLayer> layer);
   [[nodiscard]] ClosedView closed_view(LogPosition end, std::uint64_t disk_bytes) const;

@@ -7,10 +7,8 @@
 // roll in between abandons the checkpoint: its pages are garbage, the layer goes back under the
 // overlay.
 #include <algorithm>
-#include <deque>
 #include <utility>
 
-#include "base/checksum.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include "disk/async_disk.h"
@@ -24,33 +22,7 @@ namespace {
 using snapshot::Extent;
 using snapshot::Where;
 
-constexpr std::size_t kPagesPerRecord = limits::kRecordBlocksMax;
 constexpr std::size_t kFreeRunsPerCall = 1024;
-
-/// The pages of one checkpoint while they are being placed.
-struct PageWrite {
-  std::deque<snapshot::NewPage> pages;
-  std::vector<Address> addresses;
-  bool abandoned = false;  // a record was placed twice: addresses in parents are wrong
-};
-
-/// Fills in the addresses of children and encodes [first, first+count) into the item's payload.
-void place_pages(
-    PageWrite& write, std::size_t first, std::size_t count, const Placement& place, LogItem& item) {
-  item.header.block_sums.clear();
-  for (std::size_t i = 0; i < count; ++i) {
-    const std::size_t index = first + i;
-    if (!write.addresses[index].is_unmapped()) write.abandoned = true;
-    write.addresses[index] = place.block(i);
-    snapshot::NewPage& page = write.pages[index];
-    for (const auto& child : page.children) {
-      page.page.entries[child.entry] = write.addresses[child.index];
-    }
-    const MutableBytes block = item.blocks.writable().subspan(i * kBlockBytes, kBlockBytes);
-    snapshot::encode_page(page.page, block);
-    item.header.block_sums.push_back(block_sum(block));
-  }
-}
 
 }  // namespace
 
@@ -98,45 +70,21 @@ Task<Result<void>> AsyncDisk::checkpoint_locked() {
   co_return success();
 }
 
-Task<Result<Address>> AsyncDisk::append_pages(snapshot::Checkpoint& built) {
-  const auto write = std::make_shared<PageWrite>();
-  write->pages = std::move(built.pages);
-  write->addresses.resize(write->pages.size());
-  Sequence last;
-  for (std::size_t first = 0; first < write->pages.size(); first += kPagesPerRecord) {
-    const std::size_t count = std::min(kPagesPerRecord, write->pages.size() - first);
-    LogItem item;
-    item.header.kind = wire::RecordKind::pages;
-    item.blocks = wire::Payload::allocate(count * kBlockBytes);
-    for (std::size_t i = first; i < first + count; ++i) {
-      wire::PageLabel label;
-      label.level = write->pages[i].level;
-      label.first_lbn = write->pages[i].first_lbn;
-      item.header.pages.push_back(label);
-    }
-    item.on_place = [write, first, count](const Placement& place, LogItem& placed) {
-      place_pages(*write, first, count, place, placed);
-    };
-    last = enqueue(std::move(item));
-    VMS_FAULT("disk.pages_queued");
-  }
-  VMS_CO_CHECK(co_await log_->wait_committed(last));
-  if (write->abandoned) co_return Errc::conflict;
-  co_return write->addresses.back();
+PageWriter AsyncDisk::page_writer(std::int64_t charged_pages) {
+  return PageWriter(
+      *log_, [this](LogItem item) { return enqueue(std::move(item)); }, charged_pages);
 }
 
 Task<Result<void>> AsyncDisk::write_out_oldest() {
   const auto layer = mapping_.oldest_frozen();
   const std::uint64_t size_blocks = (layer->disk_bytes + kBlockBytes - 1) / kBlockBytes;
+  PageWriter writer = page_writer(std::exchange(layer->charged_pages, 0));
   VMS_CO_TRY(auto built,
              co_await snapshot::build_checkpoint(
-                 reader_.pages(), view_top_, layer->runs, size_blocks, true));
-  const auto page_count = static_cast<std::int64_t>(built.pages.size());
-  log_->force_credit(page_count);
-  if (layer->charged_pages != 0) log_->give_credit(std::exchange(layer->charged_pages, 0));
+                 reader_.pages(), writer, view_top_, layer->runs, size_blocks, true));
   Address top = built.empty ? Address() : built.unchanged_top;
-  if (page_count != 0) {
-    const auto appended = co_await append_pages(built);
+  if (built.page_count != 0) {
+    const auto appended = co_await writer.finish();
     if (!appended && appended.error() != Errc::conflict) co_return appended.error();
     if (!appended) co_return success();  // abandoned by a roll: the caller's loop starts it anew
     top = *appended;
@@ -342,11 +290,11 @@ Task<Result<SnapshotTiming>> AsyncDisk::write_out_snapshot(std::string name) {
   // Left over from an owner that died before it wrote the view out: pages of its own, no root.
   SnapshotDisk replayed(session_);
   VMS_CO_CHECK(co_await replayed.open(view));
-  VMS_CO_TRY(auto built, co_await replayed.build_pages(view));
-  log_->force_credit(static_cast<std::int64_t>(built.pages.size()));
+  PageWriter writer = page_writer(0);
+  VMS_CO_TRY(const auto built, co_await replayed.build_pages(view, writer));
   Address top = built.empty ? Address() : built.unchanged_top;
-  if (!built.pages.empty()) {
-    const auto appended = co_await append_pages(built);
+  if (built.page_count != 0) {
+    const auto appended = co_await writer.finish();
     if (!appended && appended.error() == Errc::conflict) co_return Errc::busy;  // rolled meanwhile
     if (!appended) co_return appended.error();
     top = *appended;

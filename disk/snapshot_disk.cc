@@ -58,10 +58,11 @@ Task<Result<void>> SnapshotDisk::replay(ClosedView view) {
   co_return success();
 }
 
-Task<Result<snapshot::Checkpoint>> SnapshotDisk::build_pages(ClosedView view) {
+Task<Result<snapshot::Checkpoint>> SnapshotDisk::build_pages(ClosedView view,
+                                                             snapshot::PageSink& sink) {
   const std::uint64_t size_blocks = (view.size_bytes + kBlockBytes - 1) / kBlockBytes;
   co_return co_await snapshot::build_checkpoint(
-      reader_.pages(), view.top, mapping_.overlay(), size_blocks, false);
+      reader_.pages(), sink, view.top, mapping_.overlay(), size_blocks, false);
 }
 
 Task<Result<void>> SnapshotDisk::read(std::uint64_t offset, MutableBytes into) {

@@ -24,8 +24,9 @@ class SnapshotDisk {
   /// may be collected: a read that finds one gone looks at the snapshot again (`not_found`: it was
   /// removed).
   [[nodiscard]] Task<Result<void>> open_snapshot(DiskId disk, std::string name);
-  /// The pages that would hold all of the view.
-  [[nodiscard]] Task<Result<snapshot::Checkpoint>> build_pages(ClosedView view);
+  /// Makes the pages that hold all of the view.
+  [[nodiscard]] Task<Result<snapshot::Checkpoint>> build_pages(ClosedView view,
+                                                               snapshot::PageSink& sink);
   [[nodiscard]] std::uint64_t size_bytes() const noexcept { return size_bytes_; }
   [[nodiscard]] bool try_read(std::uint64_t offset, MutableBytes into) {
     return reader_.try_read(offset, into);

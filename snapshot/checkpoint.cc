@@ -26,15 +26,19 @@ struct Subtree {
 
 class Builder {
  public:
-  Builder(PageSource& pages, const RunMap& overlay, std::uint64_t size_blocks, bool collect)
-      : pages_(pages), collect_(collect) {
+  Builder(PageSource& pages,
+          PageSink& sink,
+          const RunMap& overlay,
+          std::uint64_t size_blocks,
+          bool collect)
+      : pages_(pages), sink_(sink), collect_(collect) {
     flatten(overlay, size_blocks);
   }
 
   [[nodiscard]] Task<Result<Checkpoint>> run(Address top) {
     VMS_CO_TRY(const Subtree built, co_await build(kTopLevel, top, Lbn(0)));
-    VMS_ASSERT(!built.index || *built.index + 1 == result_.pages.size());
-    VMS_ASSERT(built.index || result_.pages.empty());
+    VMS_ASSERT(!built.index || *built.index + 1 == result_.page_count);
+    VMS_ASSERT(built.index || result_.page_count == 0);
     result_.empty = !built.index && built.address.is_unmapped();
     if (!built.index && built.address == top) result_.unchanged_top = top;
     co_return std::move(result_);
@@ -44,15 +48,16 @@ class Builder {
   void flatten(const RunMap& overlay, std::uint64_t size_blocks);
   [[nodiscard]] Task<Result<Subtree>> build(unsigned level, Address old, Lbn first);
   [[nodiscard]] Task<Result<Subtree>> build_child(unsigned level, Address old, Lbn first);
-  [[nodiscard]] Subtree build_leaf(const Page* old_page, Address old, Lbn first);
+  [[nodiscard]] Task<Result<Subtree>> build_leaf(PagePtr old_page, Address old, Lbn first);
   [[nodiscard]] Task<Result<void>> drop(unsigned level, Address old, Lbn first);
   bool apply_run(Page& page, const Extent& run, std::uint64_t end);
   void replace_block(Lbn lbn, Address old);
   void advance(std::uint64_t position);
   [[nodiscard]] const Extent* run_before(std::uint64_t end) const;
-  [[nodiscard]] Subtree finish(Address old);
+  [[nodiscard]] Task<Result<Subtree>> finish(NewPage page, Address old);
 
   PageSource& pages_;
+  PageSink& sink_;
   bool collect_;
   std::vector<Extent> runs_;
   std::size_t next_ = 0;
@@ -115,16 +120,19 @@ bool Builder::apply_run(Page& page, const Extent& run, std::uint64_t end) {
   return changed;
 }
 
-/// The page just pushed, as a subtree.
-Subtree Builder::finish(Address old) {
+/// Gives `page` away, which replaces `old`.
+Task<Result<Subtree>> Builder::finish(NewPage page, Address old) {
   if (!old.is_unmapped()) result_.replaced_pages.push_back(old);
-  return {Address(), static_cast<std::uint32_t>(result_.pages.size() - 1)};
+  VMS_CO_CHECK(co_await sink_.add(std::move(page)));
+  Subtree made;
+  made.index = result_.page_count++;
+  co_return made;
 }
 
 /// `old_page` is null when there is none, or when all of it is covered and nothing is collected.
-Subtree Builder::build_leaf(const Page* old_page, Address old, Lbn first) {
+Task<Result<Subtree>> Builder::build_leaf(PagePtr old_page, Address old, Lbn first) {
   const std::uint64_t end = first.value + blocks_per_page(kLeafLevel);
-  NewPage& leaf = result_.pages.emplace_back();
+  NewPage leaf;
   leaf.level = kLeafLevel;
   leaf.first_lbn = first;
   if (old_page != nullptr) leaf.page = *old_page;
@@ -132,11 +140,12 @@ Subtree Builder::build_leaf(const Page* old_page, Address old, Lbn first) {
   while (const Extent* run = run_before(end)) {
     if (apply_run(leaf.page, *run, end)) changed = true;
   }
-  if (changed && !leaf.page.all_zero()) return finish(old);
-  result_.pages.pop_back();
-  if (!changed) return {old, std::nullopt};
+  Subtree unchanged;
+  unchanged.address = old;
+  if (!changed) co_return unchanged;
+  if (!leaf.page.all_zero()) co_return co_await finish(std::move(leaf), old);
   if (!old.is_unmapped()) result_.replaced_pages.push_back(old);
-  return {Address(), std::nullopt};
+  co_return Subtree();
 }
 
 /// REQUIRES: a run begins before the end of the page.
@@ -149,7 +158,7 @@ Task<Result<Subtree>> Builder::build_child(unsigned level, Address old, Lbn firs
   if (!old.is_unmapped() && (collect_ || !covered)) {
     VMS_CO_TRY(page, co_await pages_.load(old));
   }
-  co_return build_leaf(page.get(), old, first);
+  co_return co_await build_leaf(std::move(page), old, first);
 }
 
 Task<Result<Subtree>> Builder::build(unsigned level, Address old, Lbn first) {
@@ -192,8 +201,7 @@ Task<Result<Subtree>> Builder::build(unsigned level, Address old, Lbn first) {
     if (!old.is_unmapped()) result_.replaced_pages.push_back(old);
     co_return Subtree{Address(), std::nullopt};
   }
-  result_.pages.push_back(std::move(fresh));
-  co_return finish(old);
+  co_return co_await finish(std::move(fresh), old);
 }
 
 /// Reports every page and block of a subtree that is no longer used.
@@ -216,12 +224,13 @@ Task<Result<void>> Builder::drop(unsigned level, Address old, Lbn first) {
 }  // namespace
 
 Task<Result<Checkpoint>> build_checkpoint(PageSource& pages,
+                                          PageSink& sink,
                                           Address top,
                                           const RunMap& overlay,
                                           std::uint64_t size_blocks,
                                           bool collect_replaced) {
   if (size_blocks > kIndexBlocks) co_return Errc::invalid_argument;
-  Builder builder(pages, overlay, size_blocks, collect_replaced);
+  Builder builder(pages, sink, overlay, size_blocks, collect_replaced);
   co_return co_await builder.run(top);
 }
 

@@ -6,7 +6,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <unordered_set>
 #include <vector>
@@ -40,25 +39,34 @@ inline constexpr std::uint64_t kIndexBlocks = blocks_per_page(kTopLevel);
 [[nodiscard]] Task<Result<std::vector<Extent>>> map_range(
     PageSource& pages, Address top, Lbn lbn, std::uint64_t blocks, std::size_t extents_max);
 
-/// A page made by a checkpoint. Children that are new are named by `child` indexes into the same
-/// sequence until the writer has given them addresses.
+/// A page made by a checkpoint. Pages are numbered from 0 in the order in which they are made;
+/// children that are new are named by their numbers until the writer has given them addresses.
 struct NewPage {
   std::uint8_t level = 0;
   Lbn first_lbn;
   Page page;  // entries of new children are 0 until placed
   struct Child {
     std::uint16_t entry = 0;
-    std::uint32_t index = 0;  // into Checkpoint::pages, always lower than this page's own index
+    std::uint32_t index = 0;  // the child's number, always lower than this page's own
   };
   std::vector<Child> children;
 };
 
-/// The pages to write, children before parents; the last one is the new top (or `empty`: the whole
-/// disk reads as zeros and the top is address 0).
+/// Takes the pages of a checkpoint one by one while the rest is still being built, so that memory
+/// does not follow the number of pages.
+class PageSink {
+ public:
+  virtual ~PageSink() = default;
+  /// The next page: children before parents, the last one is the new top. May wait until there is
+  /// room; an error ends the checkpoint.
+  [[nodiscard]] virtual Task<Result<void>> add(NewPage page) = 0;
+};
+
+/// What a checkpoint made, beside its pages.
 struct Checkpoint {
-  std::deque<NewPage> pages;  // a deque: growing never copies pages
-  bool empty = false;         // the new top is address 0
-  Address unchanged_top;      // set when nothing changed; `pages` is empty then
+  std::uint32_t page_count = 0;  // the last one is the new top
+  bool empty = false;            // the whole disk reads as zeros: the new top is address 0
+  Address unchanged_top;         // set when nothing changed; there are no pages then
   // What of the old tree the new one does not use; complete only with `collect_replaced`.
   std::vector<Address> replaced_pages;
   // Old mappings that are gone, in order of lbn. The same address may still be mapped at another
@@ -66,12 +74,14 @@ struct Checkpoint {
   std::vector<Extent> replaced_blocks;
 };
 
-/// Applies `overlay` (address and zero runs only; asserts on slots) to the tree below `top`.
-/// `size_blocks` cuts: nothing at or beyond it stays mapped. Memory: the new pages, one path, and a
-/// copy of the overlay's runs, so that the overlay is not touched after the first suspension.
+/// Applies `overlay` (address and zero runs only; asserts on slots) to the tree below `top` and
+/// gives the new pages to `sink`. `size_blocks` cuts: nothing at or beyond it stays mapped. Memory:
+/// one path, a copy of the overlay's runs (so that the overlay is not touched after the first
+/// suspension) and the list of what is replaced.
 /// A zero run over a whole subtree drops it and reports its pages and blocks only when
 /// `collect_replaced` (which must then visit them).
 [[nodiscard]] Task<Result<Checkpoint>> build_checkpoint(PageSource& pages,
+                                                        PageSink& sink,
                                                         Address top,
                                                         const RunMap& overlay,
                                                         std::uint64_t size_blocks,

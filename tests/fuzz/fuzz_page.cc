@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "snapshot/index.h"
+#include "tests/support/built_pages.h"
 
 namespace {
 
@@ -69,7 +70,7 @@ void walk(PageSource& pages, Address top) {
   RunMap overlay;
   overlay.put({Lbn(5), kPageEntries, Where::address, (KeyId::kFirst << 31) + 800});
   overlay.put({Lbn(700), kPageEntries, Where::zero, 0});
-  const auto built = run_now(build_checkpoint(pages, top, overlay, kIndexBlocks, false));
+  const auto built = run_now(build_in_memory(pages, top, overlay, kIndexBlocks, false));
   if (built && built->empty) std::abort();
   ignore(run_now(diff_trees(pages, top, Address(), Lbn(0), kBlocks)), "only must not crash");
   std::unordered_set<Address> seen;

@@ -29,12 +29,12 @@ RunMap overlay_of(const std::vector<Extent>& runs) {
   return overlay;
 }
 
-Checkpoint checkpoint(MemoryPages& pages,
+BuiltPages checkpoint(MemoryPages& pages,
                       Address top,
                       const RunMap& overlay,
                       std::uint64_t size_blocks = kIndexBlocks,
                       bool collect = true) {
-  auto built = run_now(build_checkpoint(pages, top, overlay, size_blocks, collect));
+  auto built = run_now(build_in_memory(pages, top, overlay, size_blocks, collect));
   EXPECT_TRUE(built.has_value());
   return std::move(*built);
 }
@@ -68,7 +68,7 @@ TEST(Index, BlocksBeyondTheLargestDiskAreRefused) {
             Errc::invalid_argument);
   EXPECT_EQ(run_now(diff_trees(pages, Address(), Address(), Lbn(1), kIndexBlocks)).error(),
             Errc::invalid_argument);
-  EXPECT_EQ(run_now(build_checkpoint(pages, Address(), RunMap(), kIndexBlocks + 1, true)).error(),
+  EXPECT_EQ(run_now(build_in_memory(pages, Address(), RunMap(), kIndexBlocks + 1, true)).error(),
             Errc::invalid_argument);
 }
 
@@ -127,7 +127,7 @@ TEST(Index, I9_a_page_that_cannot_be_read_is_never_empty) {
     EXPECT_EQ(run_now(lookup(pages, top, lbn)).error(), Errc::unavailable);
     EXPECT_EQ(run_now(map_range(pages, top, Lbn(0), 4096, kNoLimit)).error(), Errc::unavailable);
     EXPECT_EQ(run_now(diff_trees(pages, top, Address(), Lbn(0), 4096)).error(), Errc::unavailable);
-    EXPECT_EQ(run_now(build_checkpoint(pages, top, overlay, kIndexBlocks, true)).error(),
+    EXPECT_EQ(run_now(build_in_memory(pages, top, overlay, kIndexBlocks, true)).error(),
               Errc::unavailable);
     std::unordered_set<Address> seen;
     EXPECT_EQ(run_now(mark_tree(pages, top, seen, {})).error(), Errc::unavailable);
@@ -141,11 +141,11 @@ TEST(Index, I9_a_page_that_cannot_be_read_is_never_empty) {
 TEST(Checkpoint, AnEmptyOverlayChangesNothing) {
   MemoryPages pages;
   const Address top = write(pages, Address(), {mapped(0, 10, 0)});
-  const Checkpoint same = checkpoint(pages, top, RunMap());
+  const BuiltPages same = checkpoint(pages, top, RunMap());
   EXPECT_TRUE(same.pages.empty());
   EXPECT_FALSE(same.empty);
   EXPECT_EQ(same.unchanged_top, top);
-  const Checkpoint none = checkpoint(pages, Address(), RunMap());
+  const BuiltPages none = checkpoint(pages, Address(), RunMap());
   EXPECT_TRUE(none.empty);
   EXPECT_EQ(none.unchanged_top, Address());
 }
@@ -153,7 +153,7 @@ TEST(Checkpoint, AnEmptyOverlayChangesNothing) {
 TEST(Checkpoint, AnOverlayThatMapsTheSameBlocksChangesNothing) {
   MemoryPages pages;
   const Address top = write(pages, Address(), {mapped(100, 1000, 0)});
-  const Checkpoint same = checkpoint(pages, top, overlay_of({mapped(200, 500, 100), zeros(0, 50)}));
+  const BuiltPages same = checkpoint(pages, top, overlay_of({mapped(200, 500, 100), zeros(0, 50)}));
   EXPECT_TRUE(same.pages.empty());
   EXPECT_EQ(same.unchanged_top, top);
   EXPECT_TRUE(same.replaced_pages.empty());
@@ -163,7 +163,7 @@ TEST(Checkpoint, AnOverlayThatMapsTheSameBlocksChangesNothing) {
 TEST(Checkpoint, OneBlockMakesOnePathChildrenFirst) {
   MemoryPages pages;
   const Lbn lbn(std::uint64_t{123} << 28);
-  const Checkpoint built = checkpoint(pages, Address(), overlay_of({mapped(lbn.value, 1, 0)}));
+  const BuiltPages built = checkpoint(pages, Address(), overlay_of({mapped(lbn.value, 1, 0)}));
   ASSERT_EQ(built.pages.size(), kPageLevels);
   for (unsigned level = 0; level < kPageLevels; ++level) {
     EXPECT_EQ(built.pages[level].level, level);
@@ -176,7 +176,7 @@ TEST(Checkpoint, ZeroingEverythingLeavesNoPage) {
   MemoryPages pages;
   const Address top = write(pages, Address(), {mapped(7, 5000, 0)});
   for (const Extent& zero : {zeros(0, kIndexBlocks), zeros(7, 5000)}) {
-    const Checkpoint built = checkpoint(pages, top, overlay_of({zero}));
+    const BuiltPages built = checkpoint(pages, top, overlay_of({zero}));
     EXPECT_TRUE(built.empty);
     EXPECT_TRUE(built.pages.empty());
     EXPECT_EQ(built.replaced_blocks, std::vector<Extent>{mapped(7, 5000, 0)});
@@ -189,7 +189,7 @@ TEST(Checkpoint, ZeroingAHugeEmptyRangeLoadsNothing) {
   const Address top = write(pages, Address(), {mapped(0, 1, 0)});
   pages.load_count = 0;
   const std::uint64_t ten_tib = (std::uint64_t{10} << 40) / kBlockBytes;
-  const Checkpoint built = checkpoint(pages, top, overlay_of({zeros(1, ten_tib)}));
+  const BuiltPages built = checkpoint(pages, top, overlay_of({zeros(1, ten_tib)}));
   EXPECT_EQ(built.unchanged_top, top);
   EXPECT_LE(pages.load_count, kPageLevels);
 }
@@ -199,7 +199,7 @@ TEST(Checkpoint, DroppingSubtreesLoadsNoneOfThemUnlessTheyAreCollected) {
   const Address top = write(pages, Address(), {mapped(0, 64 * kLeafBlocks, 0)});
   pages.load_count = 0;
   const RunMap overlay = overlay_of({zeros(kLeafBlocks, kIndexBlocks - kLeafBlocks)});
-  const Checkpoint built = checkpoint(pages, top, overlay, kIndexBlocks, false);
+  const BuiltPages built = checkpoint(pages, top, overlay, kIndexBlocks, false);
   EXPECT_EQ(pages.load_count, 3U);  // the path down to the leaves' parent
   EXPECT_EQ(built.pages.size(), 3U);
   EXPECT_EQ(read_tree(pages, pages.place(built)).size(), kLeafBlocks);
@@ -208,7 +208,7 @@ TEST(Checkpoint, DroppingSubtreesLoadsNoneOfThemUnlessTheyAreCollected) {
 TEST(Checkpoint, S1_shrink_then_grow_reads_zeros) {
   MemoryPages pages;
   const Address top = write(pages, Address(), {mapped(0, 3000, 0)});
-  const Checkpoint shrunk = checkpoint(pages, top, RunMap(), 1500);
+  const BuiltPages shrunk = checkpoint(pages, top, RunMap(), 1500);
   EXPECT_EQ(shrunk.replaced_blocks, std::vector<Extent>{mapped(1500, 1500, 1500)});
   const Address small = pages.place(shrunk);
   const Address grown = pages.place(checkpoint(pages, small, RunMap(), 3000));
@@ -229,7 +229,7 @@ TEST(Checkpoint, RunsBeyondTheSizeAreCut) {
 TEST(CheckpointDeathTest, ABatchSlotInTheOverlayIsABug) {
   MemoryPages pages;
   const RunMap overlay = overlay_of({{Lbn(0), 1, Where::slot, 5}});
-  EXPECT_DEATH(run_now(build_checkpoint(pages, Address(), overlay, 10, false)).has_value(), "slot");
+  EXPECT_DEATH(run_now(build_in_memory(pages, Address(), overlay, 10, false)).has_value(), "slot");
 }
 
 // ---- against the oracle ----
@@ -264,7 +264,7 @@ Extent random_run(Random& random, std::uint64_t size) {
   return mapped(lbn, std::min(blocks, size - lbn), block);
 }
 
-void expect_replaced(const Checkpoint& built,
+void expect_replaced(const BuiltPages& built,
                      const BlockOracle& before,
                      const BlockOracle& after,
                      const std::set<Address>& pages_before,
@@ -291,7 +291,7 @@ void expect_replaced(const Checkpoint& built,
   EXPECT_EQ(built.replaced_pages.size(), gone_pages.size());
 }
 
-void expect_shape(const Checkpoint& built) {
+void expect_shape(const BuiltPages& built) {
   for (std::size_t i = 0; i < built.pages.size(); ++i) {
     const NewPage& fresh = built.pages[i];
     EXPECT_FALSE(fresh.children.empty() && fresh.page.all_zero());
@@ -321,7 +321,7 @@ void run_history(std::uint64_t seed) {
     const BlockOracle before = oracle;
     const std::set<Address> pages_before = pages_below(pages, top);
     const bool collect = random.below(4) != 0;
-    const Checkpoint built = checkpoint(pages, top, overlay, size, collect);
+    const BuiltPages built = checkpoint(pages, top, overlay, size, collect);
     apply(oracle, overlay, size);
     ASSERT_NO_FATAL_FAILURE(expect_shape(built));
     const Address next = pages.place(built);

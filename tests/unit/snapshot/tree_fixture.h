@@ -13,6 +13,7 @@
 #include "base/assert.h"
 #include "base/task.h"
 #include "snapshot/index.h"
+#include "tests/support/built_pages.h"
 
 namespace vmstore::snapshot {
 
@@ -42,7 +43,7 @@ class MemoryPages final : public PageSource {
   }
 
   /// Places the pages of a checkpoint, as a writer would, and returns the new top.
-  Address place(const Checkpoint& checkpoint) {
+  Address place(const BuiltPages& checkpoint) {
     if (checkpoint.empty) return {};
     if (checkpoint.pages.empty()) return checkpoint.unchanged_top;
     std::vector<Address> placed;

@@ -23,7 +23,7 @@ Extent zeros(std::uint64_t lbn, std::uint64_t blocks) {
 Address write(MemoryPages& pages, Address top, const std::vector<Extent>& runs) {
   RunMap overlay;
   for (const Extent& run : runs) overlay.put(run);
-  const auto built = run_now(build_checkpoint(pages, top, overlay, kIndexBlocks, false));
+  const auto built = run_now(build_in_memory(pages, top, overlay, kIndexBlocks, false));
   EXPECT_TRUE(built.has_value());
   return pages.place(*built);
 }
@@ -134,7 +134,7 @@ Address random_tree(MemoryPages& pages, Random& random, Address from, BlockOracl
     overlay.put(random.one_in(3) ? zeros(lbn, blocks) : mapped(lbn, blocks, random.below(9)));
   }
   apply(oracle, overlay, kIndexBlocks);
-  const auto built = run_now(build_checkpoint(pages, from, overlay, kIndexBlocks, false));
+  const auto built = run_now(build_in_memory(pages, from, overlay, kIndexBlocks, false));
   return pages.place(*built);
 }
 

@@ -8,6 +8,7 @@
 #include "base/limits.h"
 #include "meta/records.h"
 #include "meta/schema.h"
+#include "tests/support/built_pages.h"
 
 namespace vmstore::storaged::test {
 namespace {
@@ -176,7 +177,7 @@ void TestDisk::append_pages() {
   }
   overlay_.visit_all([&](const snapshot::Extent& extent) { overlay.put(extent); });
   const std::uint64_t size = limits::kGiB / kBlockBytes;
-  auto built = machine_.run(snapshot::build_checkpoint(pages, top_, overlay, size, true));
+  auto built = machine_.run(snapshot::build_in_memory(pages, top_, overlay, size, true));
   ASSERT_TRUE(built) << to_string(built.error());
   next_replay_from_ = end();
   next_top_ = built->empty ? Address() : built->unchanged_top;
