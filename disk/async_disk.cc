@@ -212,8 +212,11 @@ Task<Result<void>> AsyncDisk::recover(bool clean, meta::pb::Writer prior) {
 Task<void> AsyncDisk::adopt_state(ReplayedState state, LogStart start, LogPosition end) {
   const meta::pb::DiskRecord& record = record_.get();
   co_await drop_log();
-  auto log =
-      std::make_unique<Log>(session_.scheduler(), session_.node(), session_.catalogue(), record_);
+  auto log = std::make_unique<Log>(session_.scheduler(),
+                                   session_.node(),
+                                   session_.catalogue(),
+                                   record_,
+                                   options_.key_roll_bytes);
   log->begin(start);
   // A fenced owner takes no more writes, not even into its batch file (I3).
   log->set_on_failure([this](const Error& error) { become_failed(error); });

@@ -18,8 +18,16 @@ constexpr Duration kTroublePause = std::chrono::milliseconds(100);
 constexpr Duration kAnnounceDelay = std::chrono::seconds(1);
 constexpr std::uint64_t kLogBytesPerBlock = 256;  // header, run and sum of a 4 KiB record, rounded
 
+constexpr Duration kRollPause = std::chrono::milliseconds(200);  // before a credit asks again
+
 bool connection_lost(const Error& error) noexcept {
   return net::is_connection_trouble(error) || error == Errc::closing;
+}
+
+/// The key takes nothing more, whoever asks; another key may.
+bool is_key_trouble(const Error& error) noexcept {
+  const bool passing = error == Errc::no_space || error == Errc::busy;
+  return !connection_lost(error) && !passing && error != Errc::stale_token;
 }
 
 }  // namespace
@@ -35,11 +43,16 @@ struct Log::Flight {
   bool placed = false;
 };
 
-Log::Log(Scheduler& scheduler, net::NodeClient& node, Catalogue& catalogue, OwnedRecord& record)
+Log::Log(Scheduler& scheduler,
+         net::NodeClient& node,
+         Catalogue& catalogue,
+         OwnedRecord& record,
+         std::uint64_t roll_bytes)
     : scheduler_(scheduler),
       node_(node),
       catalogue_(catalogue),
       record_(record),
+      roll_bytes_(roll_bytes),
       gate_(scheduler),
       changed_(scheduler),
       credit_mutex_(scheduler) {}
@@ -222,7 +235,7 @@ Task<void> Log::pump() {
   while (pass && !stopping_ && !failure_) {
     if (troubled_) {
       co_await resolve_trouble();
-    } else if (queue_.empty()) {
+    } else if (queue_.empty() && !roll_wanted_) {
       break;
     } else if (flight_bytes_ >= kFlightBytesMax || flights_.size() >= kFlightsMax ||
                (must_roll() && !flights_.empty())) {
@@ -242,8 +255,8 @@ Task<void> Log::pump() {
 }
 
 bool Log::must_roll() const noexcept {
-  return length_.blocks.value * kBlockBytes >= limits::kKeyRollBytes ||
-         length_.log_bytes >= limits::kKeyRollBytes;
+  return roll_wanted_ || length_.blocks.value * kBlockBytes >= roll_bytes_ ||
+         length_.log_bytes >= roll_bytes_;
 }
 
 void Log::place(Flight& flight) {
@@ -388,8 +401,12 @@ Task<void> Log::roll_until_done() {
     if (rolled) {
       // What was placed in the old key and not committed is placed again, same sequences.
       for (const auto& flight : flights_) flight->state = Flight::State::queued;
+      roll_wanted_ = false;
+      roll_error_.reset();
+      changed_.pulse();
       co_return;
     }
+    roll_error_ = rolled.error();
     if (rolled.error() == Errc::stale_token || rolled.error() == Errc::conflict) {
       fail(Errc::stale_token);
     } else if (connection_lost(rolled.error())) {
@@ -450,12 +467,27 @@ Task<Result<void>> Log::refill_credit(std::int64_t blocks_wanted) {
   const std::uint64_t log_bytes =
       length_.log_bytes + static_cast<std::uint64_t>(blocks_wanted) * kLogBytesPerBlock;
   const auto granted = co_await node_.reserve(key, record_.epoch(), data, log_bytes);
-  if (!granted) co_return granted.error();
   if (key != key_) co_return success();  // rolled meanwhile: the next attempt asks for the new key
+  if (!granted && is_key_trouble(granted.error())) co_return co_await wait_rolled(key);
+  if (!granted) co_return granted.error();
   if (granted->blocks.value > reserved_.value) {
     credit_.fetch_add(static_cast<std::int64_t>(granted->blocks.value - reserved_.value));
     reserved_ = granted->blocks;
   }
+  co_return success();
+}
+
+/// `key` takes nothing more: it is being rolled, or it failed at the node, and then it is rolled
+/// now.
+Task<Result<void>> Log::wait_rolled(KeyId key) {
+  roll_wanted_ = true;
+  start_pump();
+  const TimePoint deadline = scheduler_.now() + kRollPause;
+  while (key == key_ && !stopping_ && !failure_ && scheduler_.now() < deadline) {
+    static_cast<void>(co_await changed_.wait_pulse(deadline));
+  }
+  if (failure_) co_return *failure_;
+  if (key == key_ && roll_error_ && *roll_error_ == Errc::no_space) co_return *roll_error_;
   co_return success();
 }
 

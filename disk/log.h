@@ -66,7 +66,12 @@ struct LogStart {
 /// THREADS: the scheduler's, except credit() and committed(), which any thread may call.
 class Log {
  public:
-  Log(Scheduler& scheduler, net::NodeClient& node, Catalogue& catalogue, OwnedRecord& record);
+  /// `roll_bytes`: a key with so many bytes of blocks or of log is followed by the next (soft).
+  Log(Scheduler& scheduler,
+      net::NodeClient& node,
+      Catalogue& catalogue,
+      OwnedRecord& record,
+      std::uint64_t roll_bytes);
   Log(const Log&) = delete;
   Log& operator=(const Log&) = delete;
   ~Log();
@@ -115,6 +120,8 @@ class Log {
   /// Gives back what was taken and will not be placed. THREADS: any.
   void give_credit(std::int64_t blocks) noexcept;
   /// Makes credit at least `blocks_wanted`, or says why not: `no_space` when the store is full.
+  /// Success may give less (the key was rolled meanwhile): ask again. A key that takes nothing more
+  /// is rolled, it is never the writer's error.
   [[nodiscard]] Task<Result<void>> refill_credit(std::int64_t blocks_wanted);
 
   /// Ends all work; pending waits return `closing`.
@@ -135,6 +142,7 @@ class Log {
   void advance();
   void fail(const Error& error);
   [[nodiscard]] bool must_roll() const noexcept;
+  [[nodiscard]] Task<Result<void>> wait_rolled(KeyId key);
   [[nodiscard]] bool any_sending() const noexcept;
   [[nodiscard]] Task<Result<void>> open_new_key();
   [[nodiscard]] Task<Result<void>> adopt_open_key();
@@ -144,6 +152,7 @@ class Log {
   net::NodeClient& node_;
   Catalogue& catalogue_;
   OwnedRecord& record_;
+  const std::uint64_t roll_bytes_;
   Gate gate_;
   Event changed_;  // queue, flights, commit or failure changed
   TaskMutex credit_mutex_;
@@ -162,6 +171,8 @@ class Log {
   bool writing_ = false;
   bool pump_running_ = false;
   bool troubled_ = false;  // a flight came back with an error; nothing new is sent until resolved
+  bool roll_wanted_ = false;         // the key takes nothing more, and nobody appends
+  std::optional<Error> roll_error_;  // of the newest attempt
   BootId boot_;
   bool has_batch_file_ = false;
 

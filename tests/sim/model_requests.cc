@@ -186,6 +186,7 @@ bool Model::ensure_open(ModelDisk& disk) {
     disk.options.checkpoint_log_bytes = 64 * limits::kKiB;
     disk.options.free_batch_blocks = 1 + random().below(64);
     disk.options.credit_ahead_blocks = 256;
+    if (random().one_in(3)) disk.options.key_roll_bytes = (32 + random().below(512)) * limits::kKiB;
   }
   const auto opened =
       await(open_disk(host_.session(), host_.admin(), disk.name, disk.options), "opening a disk");

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Promises about when a write that nobody flushes is committed.
+// Promises about what an owner does by itself: when a write that nobody flushes is committed, what
+// a checkpoint holds, what a roll disturbs.
 #include "base/limits.h"
 #include "tests/sim/promises_fixture.h"
 
@@ -38,6 +39,55 @@ TEST_F(Promises, a_write_behind_many_flushes_is_committed_within_its_age) {
   write(a_, disk, 1, 1, 2);
   world_.run_for(limits::kBatchAgeMax + milliseconds(100));
   EXPECT_TRUE(disk->try_flush());
+  close(a_, disk);
+}
+
+// Pages go to the log while the rest of the checkpoint is built: 1,500 of them wait for a node that
+// answers nothing, and only what the log sends at once exists.
+TEST_F(Promises, checkpoint_holds_few_pages_whatever_it_writes) {
+  constexpr std::uint64_t kLeaves = 1500;
+  constexpr std::uint64_t kLeafBlocks = 512;
+  create("d", kLeaves * kLeafBlocks);
+  DiskPtr disk = open(a_, "d");
+  for (std::uint64_t i = 0; i < kLeaves; ++i) write(a_, disk, i * kLeafBlocks + i % 7, 1, i + 1);
+  flush(a_, disk);
+  const std::uint64_t before = hits("disk.pages_queued");
+  hold(a_);
+  const Pending pending = begin(a_, disk->checkpoint());
+  world_.run_for(milliseconds(500));
+  EXPECT_EQ(hits("disk.pages_queued") - before, 8U);
+  EXPECT_FALSE(pending->ended());
+  let_go(a_);
+  finish(pending);
+  EXPECT_EQ(hits("disk.pages_queued") - before, 12U);  // 1,500 leaves, 3 parents, 2 above them
+  close(a_, disk);
+  disk = open(b_, "d");
+  for (std::uint64_t i = 0; i < kLeaves; i += 7) {
+    EXPECT_EQ(read(b_, disk, i * kLeafBlocks + i % 7, 1), Tags(1, i + 1));
+  }
+  close(b_, disk);
+}
+
+// Keys of 256 KiB: rolls all the time, while writers ask for space in the key that is being sealed.
+TEST_F(Promises, write_that_meets_a_roll_gets_no_error) {
+  constexpr std::uint64_t kWriters = 8;
+  constexpr std::uint64_t kOwnBlocks = 64;
+  create("d", kWriters * kOwnBlocks);
+  disk::AsyncDiskOptions options;
+  options.key_roll_bytes = 256 * limits::kKiB;
+  options.credit_ahead_blocks = 64;
+  DiskPtr disk = open(a_, "d", options);
+  for (Tag round = 1; round <= 100; ++round) {
+    std::vector<Pending> pending;
+    for (std::uint64_t writer = 0; writer < kWriters; ++writer) {
+      const std::uint64_t lbn = writer * kOwnBlocks + round % 32;
+      pending.push_back(begin(a_, write_task(disk, lbn, 1 + round % 32, round)));
+    }
+    for (const Pending& one : pending) finish(one);
+  }
+  flush(a_, disk);
+  EXPECT_GT(hits("disk.key_named"), 50U) << "too few rolls: this test shows nothing";
+  EXPECT_EQ(read(a_, disk, 100 % 32, 1), Tags(1, 100));
   close(a_, disk);
 }
 
