@@ -82,7 +82,7 @@ def fio(disks, **options):
     foreign = max(0, others) / max(total - total_before, 1 / TICKS)
     start = done.stdout.find("\n{") + 1  # fio says other things before its JSON
     if done.returncode != 0 or not done.stdout[start:].startswith("{"):
-        raise RuntimeError("fio: " + (done.stderr + done.stdout)[-500:])
+        raise RuntimeError("fio: " + (done.stderr + done.stdout)[:2000])
     job = json.loads(done.stdout[start:])["jobs"][0]
     side = max((job["read"], job["write"]), key=lambda part: part["total_ios"])
     seconds = side["runtime"] / 1000
