@@ -61,6 +61,13 @@ inline constexpr std::uint64_t kBlockCacheBytes = 8 * kMiB;  // per process
 inline constexpr unsigned kFrozenOverlaysMax = 2;
 inline constexpr unsigned kRootsKept = 2;
 
+// Space that an owner has overwritten and not freed yet, before its writers are slowed: the disk's
+// size between these two. With as much garbage as disk, half of what lies there is dead, so that
+// holes are long and freeing keeps up with a guest; a small disk is allowed what is freed in two
+// seconds, and no disk holds back more than one key is long.
+inline constexpr std::uint64_t kGarbageBytesLeast = 64 * kMiB;
+inline constexpr std::uint64_t kGarbageBytesMost = kGiB;
+
 // Metadata.
 inline constexpr std::uint64_t kMetaKeyBytesMax = 512;
 inline constexpr std::uint64_t kMetaValueBytesMax = 64 * kKiB;

@@ -17,6 +17,8 @@ namespace {
 constexpr int kTokenRaces = 8;
 constexpr Duration kAskAgain = std::chrono::milliseconds(20);
 constexpr Duration kReleaseWait = std::chrono::seconds(30);
+/// Somebody waits for the disk: of a long backlog only the longest holes are freed.
+constexpr Duration kReleaseFreeing = std::chrono::seconds(3);
 
 LogPosition sealed_end(const meta::pb::DiskRecord& record) {
   const KeyLength length = meta::from_pb(record.last_sealed_length());
@@ -40,6 +42,7 @@ AsyncDisk::AsyncDisk(Session& session, VersionedDisk disk, AsyncDiskOptions opti
       gate_(session.scheduler()),
       stopping_(session.scheduler()),
       room_(session.scheduler()),
+      freed_(session.scheduler()),
       wake_(session.scheduler()),
       size_bytes_(disk.record.size_bytes()) {
   record_.adopt(std::move(disk));
@@ -228,6 +231,7 @@ Task<void> AsyncDisk::adopt_state(ReplayedState state, LogStart start, LogPositi
   view_top_ = state.top;
   view_parts_ = folded ? std::vector<LogPart>() : view_from(record.base()).parts;
   own_from_ = state.replay_from;
+  forget_garbage();
   own_keys_.clear();
   own_keys_.insert(state.keys.begin(), state.keys.end());
   if (record.has_cut() && record.cut().key() != 0) {
@@ -543,7 +547,8 @@ Task<Result<void>> AsyncDisk::release_locked() {
     drain_closed();
     VMS_CO_CHECK(co_await log_->wait_committed(last));
     VMS_CO_CHECK(co_await checkpoint_until(deadline));
-    co_await free_garbage(true);
+    co_await free_rest(std::min(deadline, session_.scheduler().now() + kReleaseFreeing));
+    forget_garbage();
   }
   const auto settle = [this, wrote](meta::pb::DiskRecord& record) {
     record.set_state(meta::pb::DiskRecord::released);

@@ -28,6 +28,7 @@
 #include "base/sync.h"
 #include "disk/batch_file.h"
 #include "disk/disk.h"
+#include "disk/garbage.h"
 #include "disk/log.h"
 #include "disk/mapping.h"
 #include "disk/owned_record.h"
@@ -45,7 +46,11 @@ struct AsyncDiskOptions {
   std::uint64_t checkpoint_leaves = 4096;  // dirty leaves that start one
   std::uint64_t checkpoint_log_bytes = 16 * limits::kMiB;  // log to replay that starts one
   std::uint64_t free_batch_blocks = 4096;                  // garbage blocks that start freeing
-  std::int64_t credit_ahead_blocks = 4096;               // space kept promised ahead of the writer
+  /// One call keeps a fence or a seal of the key waiting for some 20 ms, and lets so much be
+  /// written.
+  std::size_t free_runs_per_call = 256;
+  std::uint64_t garbage_blocks_max = 0;     // beyond it writers are slowed; 0: by the disk's size
+  std::int64_t credit_ahead_blocks = 4096;  // space kept promised ahead of the writer
   std::uint64_t key_roll_bytes = limits::kKeyRollBytes;  // a key this long is followed by the next
   Duration no_space_wait = limits::kNoSpaceWait;
 };
@@ -123,6 +128,9 @@ class AsyncDisk final : public HeldDisk,
   /// garbage.
   [[nodiscard]] Task<Result<void>> rollback(ClosedView view, meta::Compare still_there);
   [[nodiscard]] OwnedRecord& record() noexcept { return record_; }
+  /// Overwritten and not freed yet, and how long writers have waited for that. Scheduler.
+  [[nodiscard]] std::uint64_t garbage_blocks() const noexcept { return garbage_.blocks(); }
+  [[nodiscard]] Duration slowed_time() const noexcept { return slowed_time_; }
   [[nodiscard]] bool is_owner() const noexcept { return mode_.load() == Mode::owner; }
   /// Closed, or about to be.
   [[nodiscard]] bool is_closed() const noexcept { return stopping_.is_set(); }
@@ -178,7 +186,7 @@ class AsyncDisk final : public HeldDisk,
     int times_gone = 0;  // found freed when it was to be read
     std::vector<std::byte> bytes;
   };
-  enum class Outcome { done, merge, full, no_credit, not_owner };
+  enum class Outcome { done, merge, full, no_credit, slowed, not_owner };
   [[nodiscard]] Outcome write_blocks(
       std::uint64_t offset, ByteSpan bytes, Merge& head, Merge& tail, std::size_t& written);
   [[nodiscard]] Outcome write_chunk(Lbn lbn,
@@ -227,9 +235,6 @@ class AsyncDisk final : public HeldDisk,
   [[nodiscard]] std::shared_ptr<FrozenLayer> freeze_now();
   [[nodiscard]] Task<Result<void>> settle_layer(std::shared_ptr<FrozenLayer> layer);
   [[nodiscard]] ClosedView closed_view(LogPosition end, std::uint64_t disk_bytes) const;
-  [[nodiscard]] bool may_free(Address address) const noexcept;
-  void add_garbage(Address address, std::uint64_t blocks);
-  [[nodiscard]] Task<void> free_garbage(bool all);
   [[nodiscard]] Task<Result<void>> finish_snapshot(std::string name, SnapshotId id, Address top);
   void start_checkpoint();
   [[nodiscard]] Task<void> checkpoint_in_background();
@@ -237,6 +242,18 @@ class AsyncDisk final : public HeldDisk,
   [[nodiscard]] Task<Result<void>> ensure_writing_for_checkpoint();
   void protect_up_to(KeyId key, BlockIndex data_end);
   void store_cut(meta::pb::DiskRecord& record) const;
+
+  // async_disk_space.cc
+  [[nodiscard]] std::uint64_t garbage_blocks_max() const noexcept;
+  [[nodiscard]] bool may_free(Address address) const noexcept;
+  void add_garbage(Address address, std::uint64_t blocks);
+  void start_freeing();
+  [[nodiscard]] Task<void> free_in_background();
+  [[nodiscard]] Task<bool> free_part(Garbage::Part part);
+  [[nodiscard]] Task<void> free_rest(TimePoint deadline);
+  void forget_garbage();
+  void settle_slowing();
+  [[nodiscard]] Task<void> wait_for_frees();
 
   Session& session_;
   const DiskId id_;
@@ -249,8 +266,9 @@ class AsyncDisk final : public HeldDisk,
   TaskMutex maintenance_mutex_;  // checkpoint, snapshot, resize, rollback
   Gate gate_;
   Event stopping_;
-  Event room_;  // slots or credit came back
-  Event wake_;  // for background()
+  Event room_;   // slots or credit came back
+  Event freed_;  // garbage went, or there is less than the limit
+  Event wake_;   // for background()
   std::atomic<Mode> mode_{Mode::idle};
   std::atomic<bool> writable_{false};  // owner, writer, batch memory there
   std::optional<Error> failure_;
@@ -285,6 +303,8 @@ class AsyncDisk final : public HeldDisk,
   bool watched_ = false;  // background() looks at an open batch before it is too old
   std::atomic<bool> kicked_{false};
   std::atomic<std::int64_t> open_since_ns_{0};  // 0: the open batch is empty
+  bool slowed_ = false;                         // the backlog of garbage is beyond its limit
+  std::int64_t slow_allowance_ = 0;             // blocks that may be written nevertheless
 
   // ---- scheduler only ----
   LogPosition committed_end_;  // behind the newest committed record
@@ -303,8 +323,12 @@ class AsyncDisk final : public HeldDisk,
   };
   std::optional<CutMark> cut_;  // nothing before it is freed privately
   std::unordered_set<KeyId> own_keys_;
-  std::map<KeyId, snapshot::RunMap> garbage_;
-  std::uint64_t garbage_blocks_ = 0;
+  Garbage garbage_;
+  bool freeing_ = false;  // free_in_background() runs
+  std::size_t slowed_writers_ = 0;
+  TimePoint slowed_since_;
+  Duration slowed_time_{0};
+  Duration slowed_untold_{0};            // of this, not reported to the node yet
   std::vector<Address> replaced_pages_;  // of the newest checkpoint: named by the root before
 };
 

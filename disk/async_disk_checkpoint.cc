@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// AsyncDisk: checkpoints, cuts (snapshots, clones), resize, rollback, freeing. DESIGN 7, 9.
+// AsyncDisk: checkpoints, cuts (snapshots, clones), resize, rollback. DESIGN 7.
 //
 // Why a checkpoint loses nothing: the frozen layer is written out only when every record in it is
 // committed; pages name committed blocks and pages only, the root is appended after all its pages
@@ -20,9 +20,6 @@ namespace vmstore::disk {
 namespace {
 
 using snapshot::Extent;
-using snapshot::Where;
-
-constexpr std::size_t kFreeRunsPerCall = 1024;
 
 }  // namespace
 
@@ -387,59 +384,6 @@ Task<Result<void>> AsyncDisk::rollback(ClosedView view, meta::Compare still_ther
   co_await session_.release(id_, record_.epoch(), this);
   mode_ = Mode::idle;
   co_return success();
-}
-
-// ---- private freeing (C8) ----
-
-bool AsyncDisk::may_free(Address address) const noexcept {
-  if (!own_keys_.contains(address.key())) return false;
-  if (!cut_) return true;
-  if (address.key() != cut_->key) return address.key() > cut_->key;
-  return address.block() >= cut_->block;
-}
-
-void AsyncDisk::add_garbage(Address address, std::uint64_t blocks) {
-  if (address.is_unmapped()) return;
-  // A run may reach across the cut: block by block only then.
-  for (std::uint64_t done = 0; done < blocks;) {
-    const Address at = address.plus(done);
-    std::uint64_t count = blocks - done;
-    if (cut_ && at.key() == cut_->key && at.block() < cut_->block) {
-      count = std::min(count, cut_->block.value - at.block().value);
-    }
-    done += count;
-    if (!may_free(at)) continue;
-    garbage_[at.key()].put({Lbn(at.block().value), count, Where::zero, 0});
-    garbage_blocks_ += count;
-  }
-  if (garbage_blocks_ >= options_.free_batch_blocks) wake_.pulse();
-}
-
-Task<void> AsyncDisk::free_garbage(bool all) {
-  while (!garbage_.empty() && (all || garbage_blocks_ >= options_.free_batch_blocks)) {
-    const auto node = garbage_.extract(garbage_.begin());
-    const KeyId key = node.key();
-    std::vector<net::NodeClient::FreeRun> runs;
-    std::uint64_t blocks = 0;
-    node.mapped().visit_all([&](const Extent& extent) {
-      blocks += extent.blocks;
-      // A snapshot may have been cut since this was noted.
-      const auto address = Address::make(key, BlockIndex{extent.lbn.value});
-      if (!address || !may_free(*address)) return;
-      runs.push_back({BlockIndex{extent.lbn.value}, extent.blocks});
-    });
-    garbage_blocks_ -= std::min(garbage_blocks_, blocks);
-    for (std::size_t at = 0; at < runs.size(); at += kFreeRunsPerCall) {
-      const std::size_t count = std::min(kFreeRunsPerCall, runs.size() - at);
-      const auto begin = runs.begin() + static_cast<std::ptrdiff_t>(at);
-      std::vector<net::NodeClient::FreeRun> part(begin, begin + static_cast<std::ptrdiff_t>(count));
-      const auto freed =
-          co_await session_.node().free_blocks(key, record_.epoch(), id_, std::move(part));
-      // What is missed here the next garbage-collection round finds.
-      ignore(freed, "freeing is advice");
-    }
-  }
-  if (garbage_.empty()) garbage_blocks_ = 0;
 }
 
 }  // namespace vmstore::disk

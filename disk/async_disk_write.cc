@@ -161,6 +161,7 @@ AsyncDisk::Outcome AsyncDisk::write_chunk(
     content = merged;
   }
   if (!batch_->can_publish(2 * blocks + 1)) return Outcome::full;
+  if (slowed_ && slow_allowance_ <= 0) return Outcome::slowed;
   if (open_blocks_ + blocks > limits::kBatchBlocks) {  // a record holds no more
     close_open_batch(false);
     kick();
@@ -184,6 +185,7 @@ AsyncDisk::Outcome AsyncDisk::write_chunk(
     if (extent.where == Where::slot) stored += static_cast<std::int64_t>(extent.blocks);
   }
   if (stored < charge) log_->give_credit(charge - stored);
+  if (slowed_) slow_allowance_ -= charge;  // one that takes more makes the next ones wait longer
   after_publish();
   return Outcome::done;
 }
@@ -333,6 +335,8 @@ Task<Result<void>> AsyncDisk::write(std::uint64_t offset, ByteSpan bytes) {
     } else if (outcome == Outcome::merge) {
       VMS_CO_CHECK(co_await prepare_merge(head));
       VMS_CO_CHECK(co_await prepare_merge(tail));
+    } else if (outcome == Outcome::slowed) {
+      co_await wait_for_frees();
     } else {
       VMS_CO_CHECK(co_await wait_for_room(outcome, deadline));
     }
@@ -553,7 +557,7 @@ AsyncDisk::Load AsyncDisk::load() const {
   return load;
 }
 
-/// Closes batches that grew old, keeps credit ahead, checkpoints and frees when it is time.
+/// Closes batches that grew old, keeps credit ahead, checkpoints when it is time.
 bool AsyncDisk::is_credit_low() const {
   return log_->credit_blocks() < options_.credit_ahead_blocks / 2;
 }
@@ -591,7 +595,6 @@ Task<void> AsyncDisk::background() {
       const auto done = co_await checkpoint();
       if (!done && done.error() == Errc::stale_token) become_failed(done.error());
     }
-    if (garbage_blocks_ >= options_.free_batch_blocks) co_await free_garbage(false);
     if (now.idle && set_watched(false)) break;
     static_cast<void>(co_await wake_.wait_pulse(next));
   }

@@ -505,10 +505,8 @@ Task<Result<KeyLength>> NodeClient::reserve(KeyId key,
   co_return length;
 }
 
-Task<Result<void>> NodeClient::free_blocks(KeyId key,
-                                           Epoch token,
-                                           DiskId disk,
-                                           std::vector<FreeRun> runs) {
+Task<Result<void>> NodeClient::free_blocks(
+    KeyId key, Epoch token, DiskId disk, std::vector<FreeRun> runs, FreeReport report) {
   const State::Ptr state = state_;
   pb::KeyFreeRequest request;
   request.set_key(key.value());
@@ -519,6 +517,8 @@ Task<Result<void>> NodeClient::free_blocks(KeyId key,
     added->set_block(run.first.value);
     added->set_count(run.blocks);
   }
+  request.set_garbage_blocks(report.garbage_blocks);
+  request.set_slowed_ns(static_cast<std::uint64_t>(report.slowed.count()));
   VMS_CO_CHECK(co_await State::exchange<pb::KeyFreeReply>(
       state, wire::Opcode::key_free, std::move(request)));
   co_return success();

@@ -148,10 +148,13 @@ class NodeClient {
     BlockIndex first;
     std::uint64_t blocks = 0;
   };
-  [[nodiscard]] Task<Result<void>> free_blocks(KeyId key,
-                                               Epoch token,
-                                               DiskId disk,
-                                               std::vector<FreeRun> runs);
+  /// For the node's metrics.
+  struct FreeReport {
+    std::uint64_t garbage_blocks = 0;  // that the owner has still to free after this
+    Duration slowed{0};                // that writers waited for frees since the last report
+  };
+  [[nodiscard]] Task<Result<void>> free_blocks(
+      KeyId key, Epoch token, DiskId disk, std::vector<FreeRun> runs, FreeReport report);
   [[nodiscard]] Task<Result<void>> committed(KeyId key, Epoch token, Sequence committed);
   /// Read-only descriptors for the local short cut; `unsupported` off this host.
   [[nodiscard]] Task<Result<KeyFiles>> key_files(KeyId key);

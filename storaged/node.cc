@@ -178,6 +178,8 @@ Task<pb::NodeStatusReply> Node::status() {
 Task<std::string> Node::metrics_text() {
   const pb::NodeStatusReply now = co_await status();
   const BlockStoreCounters& counters = store_.counters();
+  std::uint64_t backlog_blocks = 0;
+  for (const auto& [id, session] : sessions_) backlog_blocks += session->garbage_blocks();
   MetricsText out;
   out.family("up", "gauge", "1 while the node serves.").value(ready_ ? 1 : 0);
   out.family("uptime_seconds", "gauge", "Since the start of the node.")
@@ -192,6 +194,10 @@ Task<std::string> Node::metrics_text() {
   out.family("used_bytes", "gauge", "Taken by key files.").value(now.used_bytes());
   out.family("garbage_bytes", "gauge", "Grown since the last collection: at most this is garbage.")
       .value(now.garbage_bytes());
+  out.family("owner_garbage_bytes", "gauge", "Overwritten, and to be freed by the disks' owners.")
+      .value(backlog_blocks * kBlockBytes);
+  out.family("writers_slowed_seconds_total", "counter", "Waited for that, of all disks.")
+      .seconds(Duration(static_cast<std::int64_t>(slowed_ns_)));
   out.family("keys", "gauge", "Keys (block files).").value(now.key_count());
   out.family("journal_bytes", "gauge", "Size of the journal.").value(now.journal_bytes());
   out.family("journal_used_bytes", "gauge", "Not destaged yet.").value(now.journal_used_bytes());

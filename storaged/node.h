@@ -92,6 +92,8 @@ class Node {
   [[nodiscard]] Gc& gc() noexcept { return gc_; }
   [[nodiscard]] SpaceWatch& space() noexcept { return space_; }
   [[nodiscard]] RequestCounters& requests() noexcept { return requests_; }
+  /// Writers of some owner waited for frees.
+  void note_slowed(std::uint64_t ns) noexcept { slowed_ns_ += ns; }
   [[nodiscard]] const Identity& identity() const noexcept { return parts_.folder.identity(); }
   [[nodiscard]] const NodeOptions& options() const noexcept { return options_; }
   /// Null when that session is gone.
@@ -113,6 +115,7 @@ class Node {
   RequestCounters requests_;
   std::unordered_map<SessionId, std::shared_ptr<Session>> sessions_;
   std::uint64_t last_session_ = 0;
+  std::uint64_t slowed_ns_ = 0;
   TimePoint started_;
   bool opened_ = false;
   bool ready_ = false;

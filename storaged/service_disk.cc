@@ -63,6 +63,7 @@ Task<net::Answer> hold(Node& node, Session& session, wire::Frame request) {
 Task<net::Answer> release(Node& node, Session& session, wire::Frame request) {
   VMS_ANSWER_TRY(const auto message, wire::parse<pb::DiskReleaseRequest>(request.control));
   VMS_ANSWER_TRY(const DiskId disk, get_disk(message));
+  session.note_garbage(disk, 0);
   node.leases().release(disk, Epoch(message.epoch()), session.id());
   co_return answer_with(pb::DiskReleaseReply());
 }

@@ -163,7 +163,7 @@ Task<net::Answer> reserve(Node& node, wire::Frame request) {
   co_return answer_with(reply);
 }
 
-Task<net::Answer> free_blocks(Node& node, wire::Frame request) {
+Task<net::Answer> free_blocks(Node& node, Session& session, wire::Frame request) {
   VMS_ANSWER_TRY(const auto message, wire::parse<pb::KeyFreeRequest>(request.control));
   VMS_ANSWER_TRY(const auto which, get_key_and_token(message));
   const auto disk = wire::get_id<DiskId>(message.disk());
@@ -180,6 +180,8 @@ Task<net::Answer> free_blocks(Node& node, wire::Frame request) {
   }
   VMS_ANSWER_CHECK(
       co_await node.store().free_private(which.key, which.token, disk, std::move(runs)));
+  session.note_garbage(disk, message.garbage_blocks());
+  node.note_slowed(message.slowed_ns());
   co_return answer_with(pb::KeyFreeReply());
 }
 
@@ -296,7 +298,7 @@ Task<net::Answer> serve_key(Node& node, Session& session, wire::Frame request) {
     case wire::Opcode::key_reserve:
       return reserve(node, std::move(request));
     case wire::Opcode::key_free:
-      return free_blocks(node, std::move(request));
+      return free_blocks(node, session, std::move(request));
     case wire::Opcode::key_committed:
       return committed(node, std::move(request));
     case wire::Opcode::key_files:

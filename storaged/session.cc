@@ -75,6 +75,20 @@ Task<void> Session::run() {
   co_await tasks_.close();
 }
 
+void Session::note_garbage(DiskId disk, std::uint64_t blocks) {
+  if (blocks == 0) {
+    garbage_blocks_.erase(disk);
+  } else {
+    garbage_blocks_[disk] = blocks;
+  }
+}
+
+std::uint64_t Session::garbage_blocks() const noexcept {
+  std::uint64_t sum = 0;
+  for (const auto& [disk, blocks] : garbage_blocks_) sum += blocks;
+  return sum;
+}
+
 Task<void> Session::end_if_silent() {
   const auto pass = tasks_.enter();
   if (!pass) co_return;

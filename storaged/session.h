@@ -47,6 +47,10 @@ class Session : public std::enable_shared_from_this<Session> {
   [[nodiscard]] bool is_closed() const noexcept { return ended_ || peer_.is_closed(); }
   [[nodiscard]] TimePoint last_heard() const noexcept { return peer_.last_heard(); }
 
+  /// What the client has still to free of the disk, as it said itself.
+  void note_garbage(DiskId disk, std::uint64_t blocks);
+  [[nodiscard]] std::uint64_t garbage_blocks() const noexcept;
+
   /// Asks the client at the other end, for disk_call. `busy` when too many calls are under way.
   [[nodiscard]] Task<Result<wire::Frame>> ask(wire::Opcode opcode,
                                               std::string control,
@@ -78,6 +82,7 @@ class Session : public std::enable_shared_from_this<Session> {
   bool greeted_ = false;
   bool ended_ = false;
   std::size_t relays_ = 0;
+  std::unordered_map<DiskId, std::uint64_t> garbage_blocks_;  // only disks whose keys it may free
 
   struct WatchState {
     std::unique_ptr<meta::Watch> watch;

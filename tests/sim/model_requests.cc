@@ -186,6 +186,9 @@ bool Model::ensure_open(ModelDisk& disk) {
     disk.options.checkpoint_log_bytes = 64 * limits::kKiB;
     disk.options.free_batch_blocks = 1 + random().below(64);
     disk.options.credit_ahead_blocks = 256;
+    // Some of them so little that every second write waits for a free.
+    disk.options.garbage_blocks_max = 4 * disk.options.free_batch_blocks;
+    disk.options.free_runs_per_call = disk.options.free_batch_blocks;
     if (random().one_in(3)) disk.options.key_roll_bytes = (32 + random().below(512)) * limits::kKiB;
   }
   const auto opened =

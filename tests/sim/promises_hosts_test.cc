@@ -57,7 +57,7 @@ TEST_F(Promises, F16_fence_covers_frees) {
   must(b_, b_.admin().break_owner("d"));
   std::vector<net::NodeClient::FreeRun> runs;
   runs.push_back({BlockIndex{0}, 8});
-  const auto freed = wait(a_, a_.session().node().free_blocks(key, before, id, runs));
+  const auto freed = wait(a_, a_.session().node().free_blocks(key, before, id, runs, {}));
   EXPECT_EQ(answer_of(freed), Outcome(Errc::stale_token));
   bury_and_start(a_);
   DiskPtr now = open(a_, "d");

@@ -449,9 +449,10 @@ TEST_F(NodeClientCalls, ReserveFreeAndCommitted) {
 
   answer_with_message(pb::KeyFreeReply());
   std::vector<NodeClient::FreeRun> runs = {{BlockIndex{4}, 2}};
-  EXPECT_EQ(code_of(w.run(w.client->free_blocks(key_of(16), Epoch(1), DiskId{1, 1}, runs))),
+  EXPECT_EQ(code_of(w.run(w.client->free_blocks(key_of(16), Epoch(1), DiskId{1, 1}, runs, {77}))),
             Errc::ok);
   EXPECT_EQ(asked_message<pb::KeyFreeRequest>().runs(0).count(), 2U);
+  EXPECT_EQ(asked_message<pb::KeyFreeRequest>().garbage_blocks(), 77U);
 
   answer_with_message(pb::KeyCommittedReply());
   EXPECT_EQ(code_of(w.run(w.client->committed(key_of(16), Epoch(1), Sequence(5)))), Errc::ok);

@@ -200,7 +200,12 @@ TEST_F(ServiceKey, SealReserveFreeAndInfo) {
   auto* const run = free.add_runs();
   run->set_block(1);
   run->set_count(2);
+  free.set_garbage_blocks(3);
+  free.set_slowed_ns(2'500'000'000);
   EXPECT_EQ(client_->error_of(wire::Opcode::key_free, free), Errc::ok);
+  const std::string metrics = machine_.run(machine_.node().metrics_text());
+  EXPECT_NE(metrics.find("vmstore_owner_garbage_bytes 12288\n"), std::string::npos);
+  EXPECT_NE(metrics.find("vmstore_writers_slowed_seconds_total 2.5\n"), std::string::npos);
   const Address freed = *Address::make(owner.key(), BlockIndex{1});
   EXPECT_EQ(client_->error_of(wire::Opcode::key_read, read_request(freed, 1)), Errc::punched);
 
