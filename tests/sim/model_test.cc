@@ -68,7 +68,9 @@ TEST(Model, EverySeedKeepsThePromises) {
     total.power_cuts += outcome.counters.power_cuts;
   }
   std::printf(
-      "seeds %llu..%llu: %llu requests, %llu node deaths, %llu client deaths, %llu power cuts\n",
+      "model: %llu seeds (%llu..%llu), %llu requests, %llu node deaths, %llu client deaths, "
+      "%llu power cuts\n",
+      static_cast<unsigned long long>(count),
       static_cast<unsigned long long>(first),
       static_cast<unsigned long long>(first + count - 1),
       static_cast<unsigned long long>(total.requests),
