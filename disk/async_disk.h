@@ -283,6 +283,7 @@ class AsyncDisk final : public HeldDisk,
   /// Of a token that was taken from a clean disk, under which nothing was done yet: the node went
   /// away before it knew of the holder.
   std::optional<TokenNonce> unused_token_;
+  TimePoint held_by_another_until_;  // reads need not ask before
   std::size_t users_ = 0;
   std::uint64_t assigned_bytes_ = 0;  // the disk's size after every record that has a sequence
 

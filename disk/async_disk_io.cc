@@ -15,6 +15,9 @@ namespace {
 constexpr std::uint64_t kRemoteReadBytes = limits::kPayloadBytesMax;
 constexpr Duration kHolderAnswer = std::chrono::seconds(15);
 constexpr Duration kAskAgain = std::chrono::milliseconds(100);
+/// How long reads go through the holder before it is asked again whether there is one, and whether
+/// there is the disk.
+constexpr Duration kHolderKept = std::chrono::seconds(1);
 
 }  // namespace
 
@@ -34,14 +37,19 @@ Task<Result<void>> AsyncDisk::read(std::uint64_t offset, MutableBytes into) {
       VMS_CO_CHECK(co_await wait_for_node());
       continue;
     }
-    const auto acquired = co_await acquire();
+    const bool held_by_another = session_.scheduler().now() < held_by_another_until_;
+    const auto acquired = held_by_another ? Result<void>(Errc::busy) : co_await acquire();
     if (acquired) continue;
     const Error error = acquired.error();
     if (net::is_connection_trouble(error)) {
       VMS_CO_CHECK(co_await wait_for_node());
     } else if (error == Errc::busy) {
+      // The node passes each read on to whoever holds the disk at that moment, so what is kept here
+      // spares questions and never gives older bytes.
+      if (!held_by_another) held_by_another_until_ = session_.scheduler().now() + kHolderKept;
       const auto remote = co_await read_through_holder(offset, into);
       if (remote) co_return success();
+      held_by_another_until_ = TimePoint();
       const bool gone = remote.error() == Errc::not_found || remote.error() == Errc::closing ||
                         net::is_connection_trouble(remote.error());
       if (!gone) co_return remote.error();

@@ -254,6 +254,46 @@ TEST_F(Promises, C1_second_process_while_first_is_stopped) {
   second.scheduler.kill();
 }
 
+// Whoever reads a disk that another holds asks only once in a while who that is, and still reads
+// what the newest holder acknowledged: the first one gives the disk back and another writes, all
+// before the reader would ask.
+TEST_F(Promises, R7_reader_through_holder_asks_seldom_and_reads_the_newest) {
+  create("d");
+  DiskPtr first = open(a_, "d");
+  write(a_, first, 0, 2, 1);
+  SecondProcess second(world_, network_, node_, b_);
+  const auto found = run(second.scheduler, second.session.catalogue().disk_by_name("d"));
+  ASSERT_TRUE(found);
+  const DiskPtr reader = second.admin.open(*found, disk::AsyncDiskOptions());
+  const auto read_one = [&] {
+    std::vector<std::byte> bytes(kBlockBytes);
+    const auto outcome = wait(second.scheduler, read_task(reader, 0, bytes));
+    EXPECT_EQ(answer_of(outcome), success());
+    return tags_of(0, bytes).front();
+  };
+  EXPECT_EQ(read_one(), 1U);
+  constexpr std::uint64_t kReads = 50;
+  const std::uint64_t before = node_.node().requests().total();
+  for (std::uint64_t i = 0; i < kReads; ++i) EXPECT_EQ(read_one(), 1U);
+  EXPECT_LE(node_.node().requests().total() - before, kReads + kReads / 10);
+  write(a_, first, 0, 1, 2);  // acknowledged, not committed
+  EXPECT_EQ(read_one(), 2U);
+
+  // The next holder writes within the time for which the reader knows the first one.
+  EXPECT_EQ(read_one(), 2U);
+  const TimePoint handed_over = world_.now();
+  close(a_, first);
+  DiskPtr next = open(b_, "d");
+  write(b_, next, 0, 1, 3);
+  ASSERT_LT(world_.now() - handed_over, std::chrono::milliseconds(500));
+  EXPECT_EQ(read_one(), 3U);
+  EXPECT_FALSE(reader->is_owner());
+  close(b_, next);
+  EXPECT_EQ(read_one(), 3U);
+  EXPECT_TRUE(reader->is_owner());
+  second.scheduler.kill();
+}
+
 // A guest moves to another host: what it wrote there before is read through the holder, and the
 // disk follows when the source is quiet (R7, C3).
 TEST_F(Promises, R7_destination_reads_through_holder) {
