@@ -17,8 +17,6 @@ namespace {
 constexpr int kTokenRaces = 8;
 constexpr Duration kAskAgain = std::chrono::milliseconds(20);
 constexpr Duration kReleaseWait = std::chrono::seconds(30);
-/// Somebody waits for the disk: of a long backlog only the longest holes are freed.
-constexpr Duration kReleaseFreeing = std::chrono::seconds(3);
 
 LogPosition sealed_end(const meta::pb::DiskRecord& record) {
   const KeyLength length = meta::from_pb(record.last_sealed_length());
@@ -547,7 +545,7 @@ Task<Result<void>> AsyncDisk::release_locked() {
     drain_closed();
     VMS_CO_CHECK(co_await log_->wait_committed(last));
     VMS_CO_CHECK(co_await checkpoint_until(deadline));
-    co_await free_rest(std::min(deadline, session_.scheduler().now() + kReleaseFreeing));
+    co_await free_rest(std::min(deadline, session_.scheduler().now() + options_.release_freeing));
     forget_garbage();
   }
   const auto settle = [this, wrote](meta::pb::DiskRecord& record) {

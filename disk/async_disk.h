@@ -49,8 +49,10 @@ struct AsyncDiskOptions {
   /// One call keeps a fence or a seal of the key waiting for some 20 ms, and lets so much be
   /// written.
   std::size_t free_runs_per_call = 256;
-  std::uint64_t garbage_blocks_max = 0;     // beyond it writers are slowed; 0: by the disk's size
-  std::int64_t credit_ahead_blocks = 4096;  // space kept promised ahead of the writer
+  std::uint64_t garbage_blocks_max = 0;  // beyond it writers are slowed; 0: by the disk's size
+  /// Somebody waits for the disk: of a long backlog only the longest holes are freed.
+  Duration release_freeing = std::chrono::seconds(3);
+  std::int64_t credit_ahead_blocks = 4096;               // space kept promised ahead of the writer
   std::uint64_t key_roll_bytes = limits::kKeyRollBytes;  // a key this long is followed by the next
   Duration no_space_wait = limits::kNoSpaceWait;
 };

@@ -22,10 +22,11 @@ constexpr Duration kLookAgain = std::chrono::milliseconds(50);
 }  // namespace
 
 std::uint64_t AsyncDisk::garbage_blocks_max() const noexcept {
-  if (options_.garbage_blocks_max != 0) return options_.garbage_blocks_max;
   const std::uint64_t bytes =
       std::clamp(size_bytes(), limits::kGarbageBytesLeast, limits::kGarbageBytesMost);
-  return bytes / kBlockBytes;
+  const std::uint64_t wanted = options_.garbage_blocks_max;
+  // Never so few that nobody frees them.
+  return std::max(wanted != 0 ? wanted : bytes / kBlockBytes, options_.free_batch_blocks);
 }
 
 // ---- what is garbage ----
@@ -112,7 +113,8 @@ Task<bool> AsyncDisk::free_part(Garbage::Part part) {
   co_return reached;
 }
 
-/// Until all is freed, or the time is over: a garbage-collection round finds the rest.
+/// Until all is freed, or the time is over. The rest is left to the collector, which punches sealed
+/// keys only; the next session finds the key sealed and begins a new one.
 Task<void> AsyncDisk::free_rest(TimePoint deadline) {
   for (const std::uint64_t hole_blocks : {std::uint64_t{8}, std::uint64_t{1}}) {
     while (session_.scheduler().now() < deadline) {
@@ -121,6 +123,10 @@ Task<void> AsyncDisk::free_rest(TimePoint deadline) {
       if (!co_await free_part(std::move(part))) co_return;
     }
   }
+  if (garbage_.empty()) co_return;
+  const auto sealed =
+      co_await session_.node().seal(log_->open_key(), record_.epoch(), log_->open_length());
+  ignore(sealed, "an open key is sealed when it is long enough");
 }
 
 void AsyncDisk::forget_garbage() {

@@ -189,6 +189,7 @@ bool Model::ensure_open(ModelDisk& disk) {
     // Some of them so little that every second write waits for a free.
     disk.options.garbage_blocks_max = 4 * disk.options.free_batch_blocks;
     disk.options.free_runs_per_call = disk.options.free_batch_blocks;
+    if (disk.options.free_batch_blocks % 2 == 0) disk.options.release_freeing = Duration(0);
     if (random().one_in(3)) disk.options.key_roll_bytes = (32 + random().below(512)) * limits::kKiB;
   }
   const auto opened =

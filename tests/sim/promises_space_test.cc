@@ -109,5 +109,29 @@ TEST_F(Space, a_discard_is_not_slowed_and_stops_no_writer) {
   close(a_, disk);
 }
 
+// Somebody waits for the disk: a long backlog does not hold it back, and is not forgotten either.
+TEST_F(Space, what_is_not_freed_at_release_is_left_to_the_collector) {
+  constexpr std::uint64_t kMany = 16 * 1024;
+  create("d", kMany);
+  DiskPtr disk = open(a_, "d", slow_frees(1 << 20));
+  for (std::uint64_t lbn = 0; lbn < kMany; lbn += kBlocks) write(a_, disk, lbn, kBlocks, 1);
+  flush(a_, disk);
+  for (std::uint64_t lbn = 0; lbn < kMany; lbn += 2) zero(a_, disk, lbn, 1);
+  flush(a_, disk);
+  const std::uint64_t backlog = disk->garbage_blocks();
+  const TimePoint begun = world_.now();
+  close(a_, disk);
+  const Duration took = world_.now() - begun;
+  EXPECT_LT(took, seconds(5));
+  // Every second block, and some pages.
+  const auto report = must(b_, b_.admin().collect_garbage(false));
+  EXPECT_GT(report.blocks_punched, kMany / 16) << "all was freed at release: this shows nothing";
+  EXPECT_LT(report.blocks_punched, backlog + 100);
+  disk = open(b_, "d");
+  write(b_, disk, 0, 1, 2);
+  EXPECT_EQ(read(b_, disk, 0, 4), (Tags{2, 1, 0, 1}));
+  close(b_, disk);
+}
+
 }  // namespace
 }  // namespace vmstore::sim
