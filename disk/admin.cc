@@ -514,26 +514,30 @@ Task<Result<std::uint64_t>> Admin::discard_batch_file(std::string name) {
   const DiskId id = disk_id_of(disk.record);
   VMS_CO_TRY(const auto holder, co_await session_.node().holder(id));
   if (holder.held) co_return Errc::busy;
-  std::uint64_t batches = 0;
-  const auto handle = session_.batches().open(session_.store(), id, false);
-  if (!handle && handle.error() != Errc::not_found) co_return handle.error();
+  VMS_CO_TRY(const auto batches, set_batch_file_aside(id));
   const bool clean = disk.record.state() == meta::pb::DiskRecord::released;
   const bool expected = !clean && disk.record.writer().has_batch_file();
-  if (!handle && !expected) co_return Errc::not_found;  // there is nothing to give up
-  if (handle) {
-    BatchFileIdentity identity;
-    identity.store = session_.store();
-    identity.disk = id;
-    identity.boot = session_.boot();
-    const auto content = (*handle)->is_new() ? Result<BatchFileContent>(BatchFileContent())
-                                             : scan_batch_file((*handle)->memory(), identity);
-    if (content) batches = content->batches.size();
-    VMS_CO_CHECK((*handle)->set_aside());
-  }
+  if (!batches && !expected) co_return Errc::not_found;  // there is nothing to give up
   meta::pb::DiskRecord wanted = disk.record;
   wanted.mutable_writer()->set_has_batch_file(false);
   VMS_CO_CHECK(co_await catalogue_.update(disk, std::move(wanted)));
-  co_return batches;
+  co_return batches.value_or(0);
+}
+
+Result<std::optional<std::uint64_t>> Admin::set_batch_file_aside(DiskId id) {
+  std::optional<std::uint64_t> batches;
+  const auto handle = session_.batches().open(session_.store(), id, false);
+  if (!handle && handle.error() == Errc::not_found) return batches;
+  if (!handle) return handle.error();
+  BatchFileIdentity identity;
+  identity.store = session_.store();
+  identity.disk = id;
+  identity.boot = session_.boot();
+  const auto content = (*handle)->is_new() ? Result<BatchFileContent>(BatchFileContent())
+                                           : scan_batch_file((*handle)->memory(), identity);
+  batches = content ? content->batches.size() : 0;
+  VMS_CHECK((*handle)->set_aside());
+  return batches;
 }
 
 }  // namespace vmstore::disk

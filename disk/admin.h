@@ -45,6 +45,7 @@ class Admin {
   [[nodiscard]] Task<Result<void>> restore(std::string name, std::string as);
   [[nodiscard]] Task<Result<void>> purge(std::string name);
   [[nodiscard]] Task<Result<VerifyReport>> verify(std::string name);
+  [[nodiscard]] Task<Result<RepairReport>> repair(std::string name, bool accept_loss);
   [[nodiscard]] Task<Result<void>> break_owner(std::string name);
   [[nodiscard]] Task<Result<std::uint64_t>> discard_batch_file(std::string name);
 
@@ -94,6 +95,10 @@ class Admin {
   [[nodiscard]] Task<Result<void>> verify_snapshot(DiskId id,
                                                    std::string name,
                                                    VerifyReport& report);
+  /// How many acknowledged batches were in it; empty: there is none.
+  [[nodiscard]] Result<std::optional<std::uint64_t>> set_batch_file_aside(DiskId id);
+  /// What a repair by the node would keep of the disk's open key, or has kept.
+  [[nodiscard]] Task<Result<RepairReport>> repair_key(VersionedDisk disk, bool accept_loss);
   [[nodiscard]] Task<Result<void>> raise_key_counter(std::uint64_t next);
   [[nodiscard]] std::uint64_t wall_ns() const;
 

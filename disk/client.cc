@@ -305,6 +305,9 @@ class RealClient final : public Client {
   Result<VerifyReport> verify(const std::string& name) override {
     return core_->run(core_->admin.verify(name));
   }
+  Result<RepairReport> repair(const std::string& name, bool accept_loss) override {
+    return core_->run(core_->admin.repair(name, accept_loss));
+  }
   Result<void> break_owner(const std::string& name) override {
     return core_->run(core_->admin.break_owner(name));
   }

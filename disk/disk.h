@@ -110,6 +110,17 @@ struct VerifyReport {
   std::uint64_t bad_blocks = 0;
   std::vector<std::uint64_t> bad_offsets;  // first 100
 };
+struct RepairReport {
+  bool needed = false;  // the log of the disk's open key is damaged, or the key as a whole
+  bool done = false;
+  std::uint64_t kept_sequence = 0;            // of the newest record that is kept
+  std::optional<std::uint64_t> kept_time_ns;  // since 1970, when it was written
+  std::uint64_t lost_records = 0;
+  std::uint64_t lost_log_bytes = 0;
+  std::string cut_path;  // in the node's data folder, without ".log" and ".data"; empty: nothing
+  std::vector<std::string> lost_snapshots;  // parts of their views are in what is cut
+  std::uint64_t lost_batches = 0;           // of a batch file on this host, set aside
+};
 struct SnapshotTiming {
   std::chrono::nanoseconds metadata{0};
   std::chrono::nanoseconds stall{0};
@@ -184,6 +195,12 @@ class Client {
   [[nodiscard]] virtual Result<void> purge(const std::string& name) = 0;
   /// Reads every mapped block of a disk and its snapshots and checks its sum.
   [[nodiscard]] virtual Result<VerifyReport> verify(const std::string& name) = 0;
+  /// Ends the open key's log at its damage, when there is any, so that the disk opens with the
+  /// longest prefix that is whole. Without `accept_loss` it only says what would be lost. `busy`:
+  /// somebody holds the disk.
+  [[nodiscard]] virtual Result<RepairReport> repair(const std::string& name, bool accept_loss) {
+    return static_cast<void>(name), static_cast<void>(accept_loss), Errc::unsupported;
+  }
   /// Fences whoever holds the disk; the next opener recovers it.
   [[nodiscard]] virtual Result<void> break_owner(const std::string& name) = 0;
   /// Sets a left-over batch file of this host aside. Returns how many acknowledged batches it held.

@@ -435,6 +435,15 @@ Task<Result<std::unique_ptr<pb::KeyInfoReply>>> NodeClient::key_info(KeyId key) 
   co_return std::make_unique<pb::KeyInfoReply>(std::move(reply));
 }
 
+Task<Result<std::unique_ptr<pb::KeyRepairReply>>> NodeClient::repair_key(
+    std::unique_ptr<pb::KeyRepairRequest> request) {
+  const State::Ptr state = state_;
+  VMS_CO_TRY(auto reply,
+             co_await State::exchange<pb::KeyRepairReply>(
+                 state, wire::Opcode::key_repair, std::move(*request)));
+  co_return std::make_unique<pb::KeyRepairReply>(std::move(reply));
+}
+
 Task<Result<ReadBlocks>> NodeClient::read(std::vector<ReadRange> ranges) {
   const State::Ptr state = state_;
   pb::KeyReadRequest request;

@@ -24,6 +24,8 @@ class DiskCallReply;
 class NodeStatusReply;
 class GcRunReply;
 class KeyInfoReply;
+class KeyRepairReply;
+class KeyRepairRequest;
 }  // namespace vmstore::pb
 
 namespace vmstore::net {
@@ -133,6 +135,9 @@ class NodeClient {
   [[nodiscard]] Task<Result<FenceAnswer>> fence(KeyId key, Epoch token);
   [[nodiscard]] Task<Result<KeyLength>> seal(KeyId key, Epoch token, KeyLength length);
   [[nodiscard]] Task<Result<std::unique_ptr<pb::KeyInfoReply>>> key_info(KeyId key);
+  /// See BlockStore::repair().
+  [[nodiscard]] Task<Result<std::unique_ptr<pb::KeyRepairReply>>> repair_key(
+      std::unique_ptr<pb::KeyRepairRequest> request);
   /// At most limits::kReadBlocksMax blocks in all.
   [[nodiscard]] Task<Result<ReadBlocks>> read(std::vector<ReadRange> ranges);
   [[nodiscard]] Task<Result<LogBytes>> read_log(KeyId key,

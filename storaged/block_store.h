@@ -69,6 +69,23 @@ struct AppendRequest {
   wire::Payload blocks;
 };
 
+/// `log_offset`, `sequence`: where the part of the log begins that is needed (repair.h).
+struct RepairRequest {
+  KeyId key;
+  DiskId disk;
+  Epoch token;
+  std::uint64_t log_offset = 0;
+  Sequence sequence;
+  bool accept_loss = false;  // false: only told what would be lost
+};
+struct RepairAnswer {
+  bool needed = false;  // it is damaged; whether something is lost tells the length
+  KeyLength known;
+  KeyLength kept;
+  WallTime kept_time;    // when the newest record that is kept was written
+  std::string cut_path;  // what was cut, without ".log" and ".data"; empty: nothing
+};
+
 struct ReadRangeRequest {
   Address address;
   std::uint32_t blocks = 0;
@@ -132,6 +149,11 @@ class BlockStore {
   /// Idempotent for the same length; `wrong_offset` for another. Only down to a record boundary at
   /// or above the committed sequence.
   [[nodiscard]] Task<Result<KeyLength>> seal(KeyId key, Epoch token, KeyLength length);
+  /// Ends a damaged key at the damage. REQUIRES: its disk has no owner but the one with `token`.
+  /// `not_found`, `stale_token`, `permission` (of another disk), `busy`; `unknown` when a file is
+  /// missing, `corrupt` when nothing of the log can be kept, `no_space` for what is kept of the
+  /// cut.
+  [[nodiscard]] Task<Result<RepairAnswer>> repair(RepairRequest request);
   [[nodiscard]] Result<KeyState> info(KeyId key) const;
   [[nodiscard]] Task<Result<ReadAnswer>> read(std::vector<ReadRangeRequest> ranges);
   [[nodiscard]] Task<Result<LogAnswer>> read_log(KeyId key,

@@ -78,6 +78,16 @@ void BlockStore::State::drop_files(Key& key) {
   key.files.reset();
 }
 
+void BlockStore::State::forget_files(Key& key) {
+  drop_files(key);
+  ++key.renewals;
+  const KeyId id = key.id();
+  shared_descriptors.remove_if([id](const auto& shared) { return shared.first == id; });
+  key.allocated = Key::Allocated();
+  key.data_dirty = false;
+  key.names_unsynced = false;
+}
+
 void BlockStore::State::close_surplus_files() {
   // A key that is not synced stays open: an error of its write-back is told to an open file only.
   auto it = open_keys.begin();
@@ -95,9 +105,11 @@ Task<Result<std::shared_ptr<KeyFiles>>> BlockStore::State::files_of(std::shared_
     open_keys.splice(open_keys.end(), open_keys, key->lru);
     co_return key->files;
   }
+  const std::uint64_t renewals = key->renewals;
   const KeyLength length = key->state.length;
   auto work = [this, &key, &length] { return open_checked(files, key->id(), length); };
   const auto opened = co_await run_on(pool, scheduler, work);
+  if (renewals != key->renewals) co_return co_await files_of(key);  // these have no name any more
   if (!opened) {
     if (opened.error() == Errc::unknown && !key->removed) {
       VMS_LOG(error, "storaged", "key " << key->id().hex() << ": a file is missing");

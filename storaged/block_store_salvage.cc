@@ -53,12 +53,7 @@ void BlockStore::State::adopt_salvaged(Key& key, const LogHead& head) {
           "storaged",
           "key " << key.id().hex() << " is sealed at sequence " << head.length.last_sequence.value
                  << ": all that was answered is safe");
-  drop_files(key);  // these are the files that failed
-  const KeyId id = key.id();
-  shared_descriptors.remove_if([id](const auto& shared) { return shared.first == id; });
-  key.allocated = Key::Allocated();
-  key.data_dirty = false;
-  key.names_unsynced = false;
+  forget_files(key);
   key.mark_needed = false;
   key.state.generation = head.generation;
   key.state.sealed = true;

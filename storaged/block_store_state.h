@@ -64,6 +64,8 @@ struct BlockStore::State {
   [[nodiscard]] Task<Result<std::shared_ptr<KeyFiles>>> files_of(std::shared_ptr<Key> key);
   void adopt_files(Key& key, std::shared_ptr<KeyFiles> opened);
   void drop_files(Key& key);
+  /// Others have got their names, and are synced.
+  void forget_files(Key& key);
   void close_surplus_files();
   /// Space for the key up to these ends really allocated; a little more when `ahead`.
   [[nodiscard]] Task<Result<void>> allocate(std::shared_ptr<Key> key,
@@ -150,6 +152,9 @@ struct BlockStore::State {
   [[nodiscard]] Task<Result<KeyLength>> seal_at(std::shared_ptr<Key> key,
                                                 Epoch token,
                                                 KeyLength length);
+
+  // ---- repair: block_store_repair.cc ----
+  void adopt_cut(Key& key, const LogHead& head);
 
   // ---- opening: block_store_recover.cc ----
   [[nodiscard]] Task<Result<void>> recover();

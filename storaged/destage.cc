@@ -95,7 +95,8 @@ Task<Result<void>> BlockStore::State::destage_few(std::span<const std::shared_pt
   co_await all;
   for (Part& part : parts) {
     counters.syncs += part.data_dirty ? 3 : 2;
-    if (part.outcome) part.key->state.generation = part.head.generation;
+    LogHead& state = part.key->state;
+    if (part.outcome) state.generation = std::max(state.generation, part.head.generation);
     if (part.outcome) continue;
     part.key->data_dirty = part.key->data_dirty || part.data_dirty;
     fail_key(*part.key, "cannot be synced", part.outcome.error(), part.doubt);

@@ -103,6 +103,7 @@ struct Key {
   TaskMutex control;                  // one fence, seal, punch, create or remove at a time
 
   std::shared_ptr<KeyFiles> files;  // while open
+  std::uint64_t renewals = 0;       // how often the files themselves were replaced
   std::list<Key*>::iterator lru;    // valid while `files` is set
   bool sizes_checked = false;
   struct Allocated {

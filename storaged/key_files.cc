@@ -153,17 +153,25 @@ std::string key_folder(KeyId key) {
   return key_folder(static_cast<unsigned>(key.value() % kKeyFolderCount));
 }
 
+namespace {
+
+std::string_view kind_name(KeyFileKind kind) {
+  static constexpr std::array<std::string_view, 3> kNames{"data", "log", "sums"};
+  return kNames.at(static_cast<std::size_t>(kind));
+}
+
+}  // namespace
+
 std::string key_path(KeyId key, KeyFileKind kind) {
-  static constexpr std::array<const char*, 3> kSuffixes{".data", ".log", ".sums"};
-  return key_folder(key) + '/' + key.hex() + kSuffixes.at(static_cast<std::size_t>(kind));
+  return key_folder(key) + '/' + key.hex() + '.' + std::string(kind_name(kind));
 }
 
 std::string key_bad_mark_path(KeyId key) {
   return key_folder(key) + '/' + key.hex() + ".bad";
 }
 
-std::string key_copy_path(KeyId key) {
-  return key_folder(key) + '/' + key.hex() + ".copy";
+std::string key_copy_path(KeyId key, KeyFileKind kind) {
+  return key_folder(key) + '/' + key.hex() + ".copy-" + std::string(kind_name(kind));
 }
 
 Result<KeyFileName> parse_key_file_name(std::string_view name) {
@@ -178,7 +186,7 @@ Result<KeyFileName> parse_key_file_name(std::string_view name) {
   const auto key = KeyId::make(number);
   const std::string_view suffix = name.substr(kDigits + 1);
   const bool ours = suffix == "data" || suffix == "log" || suffix == "sums" || suffix == "bad" ||
-                    suffix == "copy";
+                    suffix == "copy-data" || suffix == "copy-log" || suffix == "copy-sums";
   if (!key || !ours) return Errc::foreign_store;
   return KeyFileName{*key, std::string(suffix)};
 }
@@ -211,11 +219,13 @@ Result<std::shared_ptr<KeyFiles>> KeyFiles::create(Files& files, KeyId key) {
 }
 
 Result<void> KeyFiles::remove(Files& files, KeyId key) {
-  const std::array<std::string, 5> paths{key_path(key, KeyFileKind::data),
+  const std::array<std::string, 7> paths{key_path(key, KeyFileKind::data),
                                          key_path(key, KeyFileKind::sums),
                                          key_path(key, KeyFileKind::log),
                                          key_bad_mark_path(key),
-                                         key_copy_path(key)};
+                                         key_copy_path(key, KeyFileKind::data),
+                                         key_copy_path(key, KeyFileKind::sums),
+                                         key_copy_path(key, KeyFileKind::log)};
   for (const std::string& path : paths) {
     const auto removed = files.remove(path);
     if (!removed && removed.error() != Errc::not_found) return removed.error();

@@ -73,11 +73,11 @@ inline constexpr unsigned kKeyFolderCount = 256;
 [[nodiscard]] std::string key_path(KeyId key, KeyFileKind kind);
 /// "keys/ab/0000000ab.bad": a sync of this key failed, nothing of its newest part may be believed.
 [[nodiscard]] std::string key_bad_mark_path(KeyId key);
-/// "keys/ab/0000000ab.copy": the data file that a salvage writes; means nothing under this name.
-[[nodiscard]] std::string key_copy_path(KeyId key);
+/// "keys/ab/0000000ab.copy-data": a file on its way; means nothing under this name.
+[[nodiscard]] std::string key_copy_path(KeyId key, KeyFileKind kind);
 struct KeyFileName {
   KeyId key;
-  std::string suffix;  // "data", "log", "sums", "bad", "copy"
+  std::string suffix;  // "data", "log", "sums", "bad", "copy-…"
 };
 /// `foreign_store` for a name that no node of ours makes.
 [[nodiscard]] Result<KeyFileName> parse_key_file_name(std::string_view name);

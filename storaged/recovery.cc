@@ -71,8 +71,8 @@ Result<std::map<KeyId, RecoveredKey>> Recovery::list_folders(Files& files,
         VMS_LOG(warning, "storaged", "not a file of ours: " << key_folder(folder) << '/' << name);
         continue;
       }
-      if (parsed->suffix == "copy") {  // of a salvage that died
-        VMS_CHECK(files.remove(key_copy_path(parsed->key)));
+      if (parsed->suffix.starts_with("copy-")) {  // of a salvage or repair that died
+        VMS_CHECK(files.remove(key_folder(folder) + '/' + name));
         continue;
       }
       Names& names = found[parsed->key];

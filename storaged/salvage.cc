@@ -63,7 +63,7 @@ Result<void> write_copy(Files& files, KeyFiles& old, JournalScan& ring, const Sa
   const KeyId key = work.head.key;
   OpenOptions options;
   options.create = true;
-  VMS_TRY(const auto copy, files.open(key_copy_path(key), options));
+  VMS_TRY(const auto copy, files.open(key_copy_path(key, KeyFileKind::data), options));
   VMS_CHECK(copy->truncate(0));  // one that died before may be there
   VMS_CHECK(copy_blocks(old, *copy, work.head.length.blocks));
   VMS_CHECK(add_from_ring(old, *copy, ring, work));
@@ -71,7 +71,7 @@ Result<void> write_copy(Files& files, KeyFiles& old, JournalScan& ring, const Sa
   VMS_FAULT("salvage.before_sync");
   VMS_CHECK(copy->sync());
   VMS_FAULT("salvage.after_sync");
-  return files.rename(key_copy_path(key), key_path(key, KeyFileKind::data));
+  return files.rename(key_copy_path(key, KeyFileKind::data), key_path(key, KeyFileKind::data));
 }
 
 }  // namespace

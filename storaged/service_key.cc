@@ -262,6 +262,29 @@ Task<net::Answer> info(Node& node, wire::Frame request) {
   co_return answer_with(reply);
 }
 
+Task<net::Answer> repair(Node& node, wire::Frame request) {
+  VMS_ANSWER_TRY(const auto message, wire::parse<pb::KeyRepairRequest>(request.control));
+  VMS_ANSWER_TRY(const auto which, get_key_and_token(message));
+  RepairRequest wanted;
+  wanted.key = which.key;
+  wanted.token = which.token;
+  wanted.disk = wire::get_id<DiskId>(message.disk());
+  wanted.log_offset = message.log_offset();
+  wanted.sequence = Sequence(message.sequence());
+  wanted.accept_loss = message.accept_loss();
+  const bool fits = !wanted.disk.is_none() && wanted.log_offset % 8 == 0 &&
+                    (wanted.log_offset == 0) == (message.sequence() == 0);
+  if (!fits) co_return refuse(Errc::invalid_argument);
+  VMS_ANSWER_TRY(const auto found, co_await node.store().repair(wanted));
+  pb::KeyRepairReply reply;
+  reply.set_needed(found.needed);
+  wire::put_length(*reply.mutable_known(), found.known);
+  wire::put_length(*reply.mutable_kept(), found.kept);
+  reply.set_kept_time_ns(static_cast<std::uint64_t>(found.kept_time.time_since_epoch().count()));
+  reply.set_cut_path(found.cut_path);
+  co_return answer_with(reply);
+}
+
 Task<net::Answer> files(Node& node, Session& session, wire::Frame request) {
   VMS_ANSWER_TRY(const auto message, wire::parse<pb::KeyFilesRequest>(request.control));
   VMS_ANSWER_TRY(const KeyId key, wire::get_key(message.key()));
@@ -305,6 +328,8 @@ Task<net::Answer> serve_key(Node& node, Session& session, wire::Frame request) {
       return files(node, session, std::move(request));
     case wire::Opcode::key_info:
       return info(node, std::move(request));
+    case wire::Opcode::key_repair:
+      return repair(node, std::move(request));
     default:
       return refused(Errc::unsupported);
   }

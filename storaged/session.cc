@@ -137,6 +137,7 @@ Task<net::Answer> Session::dispatch(wire::Frame request) {
     case wire::Opcode::key_committed:
     case wire::Opcode::key_files:
     case wire::Opcode::key_info:
+    case wire::Opcode::key_repair:
       co_return co_await serve_key(node_, *this, std::move(request));
     case wire::Opcode::meta_get:
     case wire::Opcode::meta_txn:

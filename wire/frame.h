@@ -32,6 +32,7 @@ enum class Opcode : std::uint16_t {
   key_committed = 18,
   key_files = 19,
   key_info = 20,
+  key_repair = 21,
   meta_get = 30,
   meta_txn = 31,
   meta_range = 32,

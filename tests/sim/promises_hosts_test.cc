@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/units.h"
+#include "storaged/key_files.h"
 #include "tests/sim/promises_fixture.h"
 
 namespace vmstore::sim {
@@ -135,6 +136,68 @@ TEST_F(Promises, F2_takeover_in_the_middle_of_a_roll_from_a_failed_sync) {
       close(b_, disk);
       node_.files().clear_faults();
     }
+  }
+}
+
+// The log of the only copy is damaged in its midst: the disk is unknown until its owner accepts the
+// loss; then it is a prefix of its log, whichever process died in between and how often.
+TEST_F(Promises, RepairWithLossLeavesAPrefixAfterADeathAtAnyStep) {
+  int number = 0;
+  for (const std::string point : {"",
+                                  "disk.repair_begun",
+                                  "disk.repair_done",
+                                  "repair.before_kept",
+                                  "repair.after_kept",
+                                  "repair.before_names",
+                                  "repair.before_mark",
+                                  "repair.after_mark"}) {
+    SCOPED_TRACE(point);
+    const std::string name = "d" + std::to_string(number++);
+    create(name);
+    DiskPtr disk = open(a_, name);
+    std::vector<std::uint64_t> ends;
+    const auto key_of = [&] { return *KeyId::make(record_of(b_, name).record.open_key().key()); };
+    for (Tag tag = 1; tag <= 4; ++tag) {
+      write(a_, disk, tag, 4, tag);
+      flush(a_, disk);
+      ends.push_back(node_.node().store().info(key_of())->length.log_bytes);
+    }
+    write(a_, disk, 20, 1, 9);  // only in the batch file: later than what is lost
+    const KeyId key = key_of();
+    bury(a_);
+    node_.stop();
+    const std::uint64_t third = limits::kLogHeadBytes + ends[1];
+    ASSERT_TRUE(
+        node_.files().flip_bit(storaged::key_path(key, storaged::KeyFileKind::log), third + 40, 1));
+    start_node();
+    start_host(a_);
+    disk = a_.admin().open(record_of(a_, name), disk::AsyncDiskOptions());
+    std::vector<std::byte> bytes(kBlockBytes);
+    EXPECT_EQ(answer_of(wait(a_, read_task(disk, 0, bytes))), Outcome(Errc::unknown));
+    must(a_, disk->leave());
+    const auto told = must(a_, a_.admin().repair(name, false));
+    EXPECT_TRUE(told.needed);
+    EXPECT_FALSE(told.done);
+    EXPECT_EQ(told.lost_records, 2U);
+    if (point.starts_with("disk.")) die_at(a_, point);
+    if (point.starts_with("repair.")) points_.arm(node_.process(), point, 1);
+    const auto first = wait(a_, a_.admin().repair(name, true));
+    EXPECT_EQ(first && *first, point.empty());
+    if (!point.empty()) {
+      EXPECT_EQ(points_.fired_at(), point);
+      if (point.starts_with("repair.")) restart_node(Death::power);
+      bury_and_start(a_);
+      must(a_, a_.admin().repair(name, true));
+    }
+    disk = open(a_, name);
+    EXPECT_EQ(read(a_, disk, 0, 22),
+              (Tags{0, 1, 2, 2, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}));
+    write(a_, disk, 3, 1, 7);
+    disk = take_over(a_, name);
+    EXPECT_EQ(read(a_, disk, 1, 5), (Tags{1, 2, 7, 2, 2}));
+    close(a_, disk);
+    EXPECT_FALSE(must(a_, a_.admin().repair(name, true)).needed);
+    collect(b_);
   }
 }
 
