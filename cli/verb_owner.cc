@@ -18,6 +18,8 @@ struct OwnerOptions {
 struct VerifyOptions {
   std::vector<std::string> names;
   bool all = false;
+  bool repair = false;
+  bool accept_loss = false;
 };
 
 Answer<void> list(Context& context, const OwnerOptions& options) {
@@ -129,9 +131,92 @@ Answer<void> verify_one(Context& context,
   return {};
 }
 
+Table repaired_table() {
+  return Table{"repaired",
+               {{"name"},
+                {"action"},
+                {"lost_records", CellKind::count},
+                {"lost_log_bytes", CellKind::bytes},
+                {"kept_sequence", CellKind::count},
+                {"kept_until", CellKind::time},
+                {"lost_snapshots"},
+                {"cut_path", CellKind::text}},
+               {}};
+}
+
+std::string joined(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
+  return text;
+}
+
+/// "3 records (12288 bytes of log) after sequence 17, written after 2026-…, and snapshot x".
+std::string loss_of(const disk::RepairReport& report) {
+  if (report.lost_log_bytes == 0) return "nothing";
+  std::string text = std::to_string(report.lost_records) + " records (" +
+                     std::to_string(report.lost_log_bytes) + " bytes of log) after sequence " +
+                     std::to_string(report.kept_sequence);
+  if (report.kept_time_ns) text += ", what was written after " + format_time(*report.kept_time_ns);
+  if (!report.lost_snapshots.empty()) text += ", the snapshots " + joined(report.lost_snapshots);
+  return text;
+}
+
+/// Ends the log of a disk at its damage, or says what that would lose.
+Answer<void> repair_one(Context& context,
+                        disk::Client& client,
+                        const std::string& name,
+                        bool accept_loss,
+                        Table& table) {
+  const bool dry_run = context.options().dry_run;
+  const Result<disk::RepairReport> report = client.repair(name, accept_loss && !dry_run);
+  if (!report) return disk_failure(client, report.error(), name);
+  if (!report->needed)
+    context.output().note(name + ": its log is whole, there is nothing to repair");
+  std::string cut_path = report->done ? report->cut_path : "";
+  if (!cut_path.empty()) {
+    const auto status = client.node_status();  // only for the whole path
+    if (status) cut_path = status->data_folder + "/" + cut_path;
+  }
+  std::string action = report->lost_log_bytes > 0 ? "cut" : "unmarked";
+  if (!report->needed) action = "none";
+  if (report->needed && !report->done) action = "would be " + action;
+  Cell kept_until;
+  if (report->kept_time_ns) kept_until = *report->kept_time_ns;
+  table.rows.push_back({name,
+                        action,
+                        report->lost_records,
+                        report->lost_log_bytes,
+                        report->kept_sequence,
+                        kept_until,
+                        joined(report->lost_snapshots),
+                        cut_path});
+  if (!report->needed || dry_run) return {};
+  if (!report->done) {
+    return Failure::make(ExitCode::integrity,
+                         name,
+                         "its log is damaged; a repair would lose " + loss_of(*report),
+                         "vmstore verify " + name + " --repair --accept-loss");
+  }
+  context.output().note(name + ": repaired, lost: " + loss_of(*report));
+  if (!cut_path.empty()) {
+    context.output().note(name + ": what was cut is kept in " + cut_path + ".log and .data");
+  }
+  if (report->lost_batches > 0) {
+    context.output().note(name + ": the batch file of a dead client was set aside, " +
+                          std::to_string(report->lost_batches) + " acknowledged batches");
+  }
+  if (!report->lost_snapshots.empty()) {
+    context.output().note(name + ": remove the lost snapshots with vmstore snap rm");
+  }
+  return {};
+}
+
 Answer<void> verify(Context& context, const VerifyOptions& options) {
   if (options.names.empty() != options.all) {
     return Failure::usage("names of disks, or --all", "vmstore verify --all");
+  }
+  if (options.accept_loss && !options.repair) {
+    return Failure::usage("--accept-loss belongs to --repair", "vmstore verify NAME --repair");
   }
   VMS_TRY(disk::Client * client, context.client());
   std::vector<std::string> names;
@@ -150,22 +235,35 @@ Answer<void> verify(Context& context, const VerifyOptions& options) {
                {"bad_blocks", CellKind::count},
                {"bad_offsets", CellKind::text, false}},
               {}};
+  Table repaired = repaired_table();
   VerifyTotals totals;
   for (const std::string& name : names) {
-    const Answer<void> verified = verify_one(context, *client, name, table, totals);
+    Answer<void> verified;
+    if (options.repair) {
+      verified = repair_one(context, *client, name, options.accept_loss, repaired);
+    }
+    // A dry run leaves a damaged log as it is, and then the disk cannot be read.
+    const bool readable = !options.repair || !context.options().dry_run;
+    if (verified && readable) verified = verify_one(context, *client, name, table, totals);
     if (verified) continue;
     if (names.size() == 1) return verified.error();
     if (options.all && verified.error().exit_code == ExitCode::not_found) continue;
     context.output().failure(verified.error());
     ++totals.failed;
   }
-  VMS_CHECK(context.output().print({std::move(table)}));
+  std::vector<Table> tables;
+  if (options.repair) tables.push_back(std::move(repaired));
+  tables.push_back(std::move(table));
+  VMS_CHECK(context.output().print(std::move(tables)));
   if (totals.damaged > 0) {
     return Failure::make(ExitCode::integrity,
                          {},
                          std::to_string(totals.damaged) + " of " + std::to_string(names.size()) +
                              " disks are damaged",
-                         "clone a good snapshot, or restore from a backup");
+                         options.repair
+                             ? "with one copy there is nothing to repair blocks from: clone a good "
+                               "snapshot, or restore from a backup"
+                             : "clone a good snapshot, or restore from a backup");
   }
   if (totals.failed > 0) {
     return Failure::make(ExitCode::partly_failed,
@@ -210,11 +308,15 @@ void add_verify_verbs(VerbBook& book) {
   CLI::App& verb = book.verb("verify",
                              {"Reads every block of disks and their snapshots and checks "
                               "its sum.",
-                              "verify web",
-                              "verify --all"});
+                              "verify --all",
+                              "verify web --repair --accept-loss"});
   auto options = std::make_shared<VerifyOptions>();
   verb.add_option("NAME", options->names, "The disks");
   verb.add_flag("--all", options->all, "Every disk");
+  verb.add_flag("--repair",
+                options->repair,
+                "Also look through the newest log of each, and say what a repair would lose");
+  verb.add_flag("--accept-loss", options->accept_loss, "Cut it at the damage; keep what is cut");
   book.action(verb, [options](Context& context) { return verify(context, *options); });
 }
 
