@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/limits.h"
 #include "disk/admin.h"
 #include "meta/records.h"
 #include "meta/schema.h"
@@ -114,7 +115,8 @@ Task<Result<void>> Admin::raise_key_counter(std::uint64_t next) {
   for (;;) {
     VMS_CO_TRY(const std::uint64_t drawn, co_await catalogue_.draw_keys(1));
     if (drawn + 1 >= next) co_return success();
-    const auto more = co_await catalogue_.draw_keys(next - drawn - 1);
+    const std::uint64_t missing = next - drawn - 1;
+    const auto more = co_await catalogue_.draw_keys(std::min(missing, limits::kKeyCounterStepMax));
     if (!more) co_return more.error();
   }
 }

@@ -139,29 +139,54 @@ Result<meta::Txn> get_txn(const pb::MetaTxnRequest& message) {
   return txn;
 }
 
-const meta::Op* find_counter_put(const std::vector<meta::Op>& ops) {
-  const auto found = std::find_if(ops.begin(), ops.end(), [](const meta::Op& op) {
-    return op.key == meta::kKeyCounterKey && op.put;
-  });
-  return found == ops.end() ? nullptr : &*found;
+std::vector<const meta::Op*> counter_puts(const std::vector<meta::Op>& ops) {
+  std::vector<const meta::Op*> puts;
+  for (const meta::Op& op : ops) {
+    if (op.key == meta::kKeyCounterKey && op.put) puts.push_back(&op);
+  }
+  return puts;
 }
 
-/// The counter only rises: a put of it needs a compare of it, and a number above the one that the
-/// compare holds for. Whoever compares with an older state is left to fail in the store.
+/// The counter's next number in the only state in which `compare` can ever hold; nothing when it
+/// cannot hold any more. `invalid_argument`: it could hold for more than one state.
+Task<Result<std::optional<std::uint64_t>>> compared_counter(Node& node, meta::Compare compare) {
+  if (const auto* const value = std::get_if<std::string>(&compare.what)) {
+    VMS_CO_TRY(const auto counter, meta::decode<meta::pb::KeyCounter>(*value));
+    co_return counter.next();
+  }
+  if (std::holds_alternative<bool>(compare.what) && std::get<bool>(compare.what)) {
+    co_return Errc::invalid_argument;  // it exists whatever was drawn meanwhile
+  }
+  VMS_CO_TRY(const auto now, co_await node.meta().get(compare.key));
+  if (!meta::holds(compare, now.entry)) {
+    const auto* const revision = std::get_if<std::uint64_t>(&compare.what);
+    // A revision that is still to come would hold for what nobody has checked.
+    if (revision != nullptr && *revision > now.revision) co_return Errc::invalid_argument;
+    co_return std::nullopt;
+  }
+  if (!now.entry) co_return KeyId::kFirst;
+  VMS_CO_TRY(const auto counter, meta::decode<meta::pb::KeyCounter>(now.entry->value));
+  co_return counter.next();
+}
+
+/// The counter only rises, by bounded steps: a put of it needs a compare that ties it to one state,
+/// and a number above that state's. Whoever compares with an older one is left to fail in the
+/// store.
 Task<Result<void>> check_counter(Node& node, const meta::Txn& txn) {
-  if (find_counter_put(txn.else_ops) != nullptr) co_return Errc::invalid_argument;
-  const meta::Op* const put = find_counter_put(txn.then_ops);
-  if (put == nullptr) co_return success();
+  if (!counter_puts(txn.else_ops).empty()) co_return Errc::invalid_argument;
+  const auto puts = counter_puts(txn.then_ops);
+  if (puts.empty()) co_return success();
   const auto compare = std::find_if(txn.compares.begin(), txn.compares.end(), [](const auto& c) {
     return c.key == meta::kKeyCounterKey;
   });
-  if (compare == txn.compares.end()) co_return Errc::invalid_argument;
-  const std::string key(meta::kKeyCounterKey);
-  VMS_CO_TRY(const auto now, co_await node.meta().get(key));
-  if (!now.entry || !meta::holds(*compare, now.entry)) co_return success();
-  VMS_CO_TRY(const auto old_counter, meta::decode<meta::pb::KeyCounter>(now.entry->value));
-  VMS_CO_TRY(const auto new_counter, meta::decode<meta::pb::KeyCounter>(*put->put));
-  if (new_counter.next() <= old_counter.next()) co_return Errc::invalid_argument;
+  if (puts.size() > 1 || compare == txn.compares.end()) co_return Errc::invalid_argument;
+  VMS_CO_TRY(const auto old_next, co_await compared_counter(node, *compare));
+  if (!old_next) co_return success();
+  VMS_CO_TRY(const auto wanted, meta::decode<meta::pb::KeyCounter>(*puts.front()->put));
+  const bool rises = wanted.next() > *old_next;
+  if (!rises || wanted.next() - *old_next > limits::kKeyCounterStepMax) {
+    co_return Errc::invalid_argument;
+  }
   co_return success();
 }
 

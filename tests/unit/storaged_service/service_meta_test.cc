@@ -132,6 +132,40 @@ TEST_F(ServiceMeta, G2_key_counter_never_goes_back) {
   EXPECT_EQ(client_->error_of(wire::Opcode::meta_txn, counter(now, 48)), Errc::ok);
 }
 
+/// Each of these would hold whatever the counter is by the time it is written.
+TEST_F(ServiceMeta, G2_a_counter_put_is_tied_to_the_value_it_raises) {
+  const auto made = get(std::string(meta::kKeyCounterKey));
+  const std::uint64_t revision = made.entry().mod_revision();
+  pb::MetaTxnRequest loose = counter(revision, 64);
+  loose.mutable_compares(0)->set_exists(true);
+  EXPECT_EQ(client_->error_of(wire::Opcode::meta_txn, loose), Errc::invalid_argument);
+  const pb::MetaTxnRequest future = counter(made.revision() + 1, 64);
+  EXPECT_EQ(client_->error_of(wire::Opcode::meta_txn, future), Errc::invalid_argument);
+  pb::MetaTxnRequest twice = counter(revision, 64);
+  *twice.add_then_ops() = counter(revision, 32).then_ops(0);
+  EXPECT_EQ(client_->error_of(wire::Opcode::meta_txn, twice), Errc::invalid_argument);
+  pb::MetaTxnRequest by_value = counter(revision, 64);
+  by_value.mutable_compares(0)->set_value(made.entry().value());
+  EXPECT_EQ(client_->error_of(wire::Opcode::meta_txn, by_value), Errc::ok);
+  // The same value again: it holds no more, and its own number is compared, not the newest.
+  const auto late = client_->call<pb::MetaTxnReply>(wire::Opcode::meta_txn, by_value);
+  ASSERT_TRUE(late);
+  EXPECT_FALSE(late->held());
+  by_value.mutable_then_ops(0)->set_put(made.entry().value());
+  EXPECT_EQ(client_->error_of(wire::Opcode::meta_txn, by_value), Errc::invalid_argument);
+}
+
+TEST_F(ServiceMeta, OneClientCannotUseUpTheKeyNumbers) {
+  const auto made = get(std::string(meta::kKeyCounterKey));
+  const std::uint64_t revision = made.entry().mod_revision();
+  EXPECT_EQ(client_->error_of(wire::Opcode::meta_txn, counter(revision, KeyId::kEnd)),
+            Errc::invalid_argument);
+  const std::uint64_t most = KeyId::kFirst + limits::kKeyCounterStepMax;
+  EXPECT_EQ(client_->error_of(wire::Opcode::meta_txn, counter(revision, most + 1)),
+            Errc::invalid_argument);
+  EXPECT_EQ(client_->error_of(wire::Opcode::meta_txn, counter(revision, most)), Errc::ok);
+}
+
 TEST_F(ServiceMeta, TransactionsAreBounded) {
   pb::MetaTxnRequest request;
   for (std::uint64_t i = 0; i <= limits::kMetaTxnOpsMax; ++i) {
