@@ -44,7 +44,8 @@ struct KeyMarks {
 class GcMark {
  public:
   /// `keys`: what the node had before the catalogue was read; marks in other keys are dropped.
-  GcMark(BlockStore& store,
+  GcMark(Scheduler& scheduler,
+         BlockStore& store,
          meta::MetaStore& meta,
          const std::vector<KeyState>& keys,
          const bool& stop);
@@ -86,11 +87,16 @@ class GcMark {
   void need_log(KeyId key);
   void note_named(const meta::pb::DiskRecord& record);
 
+  [[nodiscard]] KeyMarks* find_marks(KeyId key);
+
+  Scheduler& scheduler_;
   BlockStore& store_;
   meta::MetaStore& meta_;
   const bool& stop_;
   GcLog log_;
   std::unordered_map<KeyId, KeyMarks> marks_;
+  KeyId last_found_;  // neighbours lie in one key: most look-ups are the one before
+  KeyMarks* last_marks_ = nullptr;
   std::unordered_set<Address> seen_;  // pages visited with everything below them
   std::vector<Skipped> skipped_;
   std::uint64_t blocks_live_ = 0;

@@ -445,6 +445,26 @@ TEST_F(GcTest, FreedPageBelowASnapshotEndsTheRound) {
   EXPECT_TRUE(exists(gone.open_key()));
 }
 
+/// The node's only thread serves guests meanwhile: with every page in the page cache, a round must
+/// not hold it from its beginning to its end.
+TEST_F(GcTest, MarkLetsOthersRunBetweenPages) {
+  TestDisk disk = make_disk(1);
+  constexpr std::uint64_t kLeaves = 120;
+  for (std::uint64_t i = 0; i < kLeaves; ++i) disk.write(i * 512, 1, 100 + i);
+  disk.checkpoint();
+  auto& store = machine_.node().store();
+  sim::Running<Result<GcReport>> round(machine_.process(), machine_.node().collect(true));
+  std::uint64_t reads = store.counters().reads;
+  std::uint64_t most = 0;
+  while (!round.ended() && machine_.world.step()) {
+    most = std::max(most, store.counters().reads - reads);
+    reads = store.counters().reads;
+  }
+  ASSERT_TRUE(round.ended() && round.outcome());
+  EXPECT_GT(round.outcome()->pages_visited, kLeaves);
+  EXPECT_LE(most, 40U);
+}
+
 TEST_F(GcTest, KeySealedAfterTheListIsLeftToTheNextRound) {
   TestDisk disk = make_disk(1);
   disk.write(0, 8, 100);
