@@ -21,10 +21,8 @@ constexpr std::size_t kStateBytes = 48;
 constexpr std::size_t kStateBytesMax = 4096;
 constexpr std::size_t kChecksumBytes = 8;
 constexpr std::size_t kVersionEnd = 12;
-constexpr std::size_t kRunsAtOnce = 256;  // of one punch: bounds its journal record
-
-/// What becomes of a key.
-enum class Fate { keep, remove, punch, seal };
+constexpr std::uint64_t kFailuresSaid = 16;  // one by one in the log, of each round
+constexpr std::size_t kRunsAtOnce = 256;     // of one punch: bounds its journal record
 
 /// Epochs of the disks that exist, in the trash or not, at the round's revision.
 using Epochs = std::unordered_map<DiskId, Epoch>;
@@ -37,6 +35,7 @@ Epochs epochs_of(const GcCatalogue& catalogue) {
   return epochs;
 }
 
+template <class Fate>
 Fate decide(const KeyState& key, const KeyMarks& marks, const Epochs& epochs) {
   const auto disk = epochs.find(key.disk);
   const bool disk_gone = disk == epochs.end();
@@ -109,6 +108,9 @@ Result<GcState> decode_gc_state(ByteSpan bytes) {
   return state;
 }
 
+/// What becomes of a key.
+enum class Gc::Fate : std::uint8_t { keep, remove, punch, seal };
+
 // ---- the round ----
 
 Task<Result<GcReport>> Gc::run(bool dry_run) {
@@ -128,6 +130,7 @@ Task<Result<GcReport>> Gc::run(bool dry_run) {
   ++rounds_;
   last_ = *report;
   total_.keys_deleted += report->keys_deleted;
+  total_.keys_failed += report->keys_failed;
   total_.blocks_punched += report->blocks_punched;
   total_.bytes_freed += report->bytes_freed;
   VMS_LOG(info,
@@ -227,22 +230,28 @@ Task<Result<void>> Gc::sweep(const std::vector<KeyState>& keys,
   for (const KeyState& key : keys) {
     if (stop_) co_return Errc::interrupted;
     const KeyMarks& marks = mark.of(key.key);
-    switch (decide(key, marks, epochs)) {
-      case Fate::keep:
-        break;
-      case Fate::remove:
-        VMS_CO_CHECK(co_await delete_key(key, dry_run, report));
-        break;
-      case Fate::punch:
-        VMS_CO_CHECK(co_await punch_unreached(key, marks, dry_run, report));
-        break;
-      case Fate::seal:
-        if (dry_run) break;
-        // Grown since it was listed (an owner that does not know yet): the next round tries again.
-        ignore(co_await parts_.store.seal(key.key, key.token, key.length), "tried every round");
-        break;
-    }
+    const Fate fate = decide<Fate>(key, marks, epochs);
+    if (fate == Fate::keep) continue;
+    const auto freed = co_await free_key(key, fate, marks, dry_run, report);
+    if (freed) continue;
+    if (stop_) co_return freed;
+    if (++report.keys_failed > kFailuresSaid) continue;
+    VMS_LOG(
+        warning, "gc", "key " << key.key.hex() << " cannot be freed: " << to_string(freed.error()));
   }
+  if (report.keys_failed > 0) {
+    VMS_LOG(warning, "gc", report.keys_failed << " keys are left to the next round");
+  }
+  co_return success();
+}
+
+Task<Result<void>> Gc::free_key(
+    KeyState key, Fate fate, const KeyMarks& marks, bool dry_run, GcReport& report) {
+  if (fate == Fate::remove) co_return co_await delete_key(key, dry_run, report);
+  if (fate == Fate::punch) co_return co_await punch_unreached(key, marks, dry_run, report);
+  if (dry_run) co_return success();
+  // Grown since it was listed (an owner that does not know yet): the next round tries again.
+  ignore(co_await parts_.store.seal(key.key, key.token, key.length), "tried every round");
   co_return success();
 }
 
@@ -318,6 +327,8 @@ void Gc::write_metrics(MetricsText& out) const {
       .value(total_.blocks_punched);
   out.family("gc_deleted_keys_total", "counter", "Keys deleted by rounds.")
       .value(total_.keys_deleted);
+  out.family("gc_failed_keys_total", "counter", "Keys that a round could not free.")
+      .value(total_.keys_failed);
   out.family("gc_freed_bytes_total", "counter", "Bytes of blocks freed by rounds.")
       .value(total_.bytes_freed);
 }

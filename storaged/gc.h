@@ -16,7 +16,8 @@
 //     it, and its disk is gone or its token is below the disk's epoch at M: then a transaction that
 //     would name it must fail (C4).
 //  5. Any list, read or decode error, a compacted revision, a catalogue that went back: the round
-//     ends and frees nothing (I9, G1). A step that fails while freeing leaves garbage, no more.
+//     ends and frees nothing (I9, G1). A key that cannot be freed leaves garbage, no more: what
+//     was proven of the other keys does not depend on it.
 //
 // Invariants: one round at a time; no liveness by time; freeing is idempotent, so a crash between
 // any two steps costs nothing but the space until the next round.
@@ -44,6 +45,7 @@ inline constexpr std::uint32_t kGcFormat = 1;
 struct GcReport {
   std::uint64_t round = 0;
   std::uint64_t keys_deleted = 0;
+  std::uint64_t keys_failed = 0;  // could not be freed: said in the log, tried again next round
   std::uint64_t blocks_punched = 0;
   std::uint64_t bytes_freed = 0;  // of blocks; logs and sums come on top
   std::uint64_t blocks_live = 0;
@@ -90,6 +92,7 @@ class Gc {
   void write_metrics(MetricsText& out) const;
 
  private:
+  enum class Fate : std::uint8_t;
   [[nodiscard]] Task<Result<GcReport>> run_round(bool dry_run);
   [[nodiscard]] Task<Result<GcState>> begin_round();
   [[nodiscard]] Task<Result<void>> end_round(std::uint64_t round);
@@ -99,6 +102,8 @@ class Gc {
                                          const GcMark& mark,
                                          bool dry_run,
                                          GcReport& report);
+  [[nodiscard]] Task<Result<void>> free_key(
+      KeyState key, Fate fate, const KeyMarks& marks, bool dry_run, GcReport& report);
   [[nodiscard]] Task<Result<void>> delete_key(KeyState key, bool dry_run, GcReport& report);
   [[nodiscard]] Task<Result<void>> punch_unreached(KeyState key,
                                                    const KeyMarks& marks,

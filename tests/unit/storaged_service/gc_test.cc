@@ -445,6 +445,30 @@ TEST_F(GcTest, FreedPageBelowASnapshotEndsTheRound) {
   EXPECT_TRUE(exists(gone.open_key()));
 }
 
+TEST_F(GcTest, KeyThatCannotBeFreedDoesNotStopTheOthers) {
+  TestDisk bad = make_disk(1);
+  TestDisk good = make_disk(2);
+  for (TestDisk* const disk : {&bad, &good}) {
+    disk->write(0, 8, 100);
+    disk->roll();
+    disk->write(0, 4, 200);
+    disk->checkpoint();
+  }
+  sim::FileFault fault;
+  fault.operation = sim::FileOperation::write;
+  fault.path_part = bad.keys().front().hex() + ".sums";
+  fault.repeat = true;
+  machine_.files.fail(fault);
+  const GcReport report = collect_well();
+  machine_.files.clear_faults();
+  EXPECT_EQ(report.keys_failed, 1U);
+  EXPECT_EQ(report.blocks_punched, 4U);
+  EXPECT_EQ(present(good.keys().front()), 4U);
+  EXPECT_EQ(good.check(), "");
+  const std::string metrics = machine_.run(machine_.node().metrics_text());
+  EXPECT_NE(metrics.find("vmstore_gc_failed_keys_total 1\n"), std::string::npos);
+}
+
 /// The node's only thread serves guests meanwhile: with every page in the page cache, a round must
 /// not hold it from its beginning to its end.
 TEST_F(GcTest, MarkLetsOthersRunBetweenPages) {
