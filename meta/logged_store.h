@@ -56,6 +56,8 @@ class LoggedStore final : public MetaStore {
   [[nodiscard]] Task<Result<std::unique_ptr<Watch>>> watch(std::string prefix,
                                                            std::uint64_t from_revision,
                                                            WatchCallback callback) override;
+  /// False from a failure of the log until it has made itself a new one.
+  [[nodiscard]] bool takes_changes() const noexcept override { return !failed_; }
 
   /// Everything up to it is on stable storage here.
   [[nodiscard]] std::uint64_t logged_revision() const noexcept { return logged_; }

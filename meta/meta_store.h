@@ -99,6 +99,8 @@ class MetaStore {
   [[nodiscard]] virtual Task<Result<std::unique_ptr<Watch>>> watch(std::string prefix,
                                                                    std::uint64_t from_revision,
                                                                    WatchCallback callback) = 0;
+  /// False while it refuses every change because something of it failed.
+  [[nodiscard]] virtual bool takes_changes() const noexcept { return true; }
 };
 
 }  // namespace vmstore::meta

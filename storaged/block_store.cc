@@ -200,6 +200,10 @@ const BlockStoreCounters& BlockStore::counters() const noexcept {
   return state_->counters;
 }
 
+bool BlockStore::takes_changes() const noexcept {
+  return !state_->broken;
+}
+
 std::uint64_t BlockStore::journal_used_bytes() const noexcept {
   return state_->journal ? state_->journal->space().used() : 0;
 }

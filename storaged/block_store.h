@@ -186,6 +186,8 @@ class BlockStore {
   [[nodiscard]] Task<Result<std::uint64_t>> used_bytes();
   [[nodiscard]] const BlockStoreCounters& counters() const noexcept;
   [[nodiscard]] std::uint64_t journal_used_bytes() const noexcept;
+  /// False once the ring failed: reads go on, every change is refused until the next start.
+  [[nodiscard]] bool takes_changes() const noexcept;
 
  private:
   struct State;

@@ -85,6 +85,10 @@ Task<void> Node::stop() {
   if (opened_) co_await store_.close();
 }
 
+bool Node::is_ready() const noexcept {
+  return ready_ && store_.takes_changes() && parts_.meta.takes_changes();
+}
+
 std::shared_ptr<Session> Node::find_session(SessionId id) const {
   const auto found = sessions_.find(id);
   return found == sessions_.end() ? nullptr : found->second;
@@ -164,6 +168,12 @@ Task<pb::NodeStatusReply> Node::status() {
   reply.set_uptime_ms(static_cast<std::uint64_t>(
       std::chrono::duration_cast<std::chrono::milliseconds>(uptime).count()));
   reply.set_direct_io(parts_.files.used_direct());
+  if (!store_.takes_changes()) {
+    reply.add_warnings("the journal failed: this node takes no changes until it is restarted");
+  }
+  if (!parts_.meta.takes_changes()) {
+    reply.add_warnings("the catalogue's log failed: no metadata until it could be made anew");
+  }
   for (std::string& warning : space_.warnings()) reply.add_warnings(std::move(warning));
   for (const KeyState& key : store_.list()) {
     if (key.damaged) reply.add_warnings("key " + key.key.hex() + " is damaged");
@@ -182,6 +192,8 @@ Task<std::string> Node::metrics_text() {
   for (const auto& [id, session] : sessions_) backlog_blocks += session->garbage_blocks();
   MetricsText out;
   out.family("up", "gauge", "1 while the node serves.").value(ready_ ? 1 : 0);
+  out.family("takes_changes", "gauge", "0 while the journal or the catalogue refuses changes.")
+      .value(store_.takes_changes() && parts_.meta.takes_changes() ? 1 : 0);
   out.family("uptime_seconds", "gauge", "Since the start of the node.")
       .seconds(parts_.scheduler.now() - started_);
   out.family("starts_total", "counter", "Starts of this node on its folder.")

@@ -75,7 +75,8 @@ class Node {
   void serve(std::unique_ptr<net::Connection> connection);
   /// Ends sessions and rounds, closes the block store.
   [[nodiscard]] Task<void> stop();
-  [[nodiscard]] bool is_ready() const noexcept { return ready_; }
+  /// It serves, and it takes changes: not so once its journal failed, or while its catalogue does.
+  [[nodiscard]] bool is_ready() const noexcept;
   [[nodiscard]] std::size_t session_count() const noexcept { return sessions_.size(); }
 
   [[nodiscard]] Task<pb::NodeStatusReply> status();

@@ -349,9 +349,11 @@ TEST(LoggedStore, NothingIsAnsweredWhileTheLogCannotBeWritten) {
   EXPECT_EQ(code_of(put(node, "/a", "2")), Errc::unknown);
   EXPECT_EQ(code_of(sim::run(node.process(), node.logged().get("/a"))), Errc::unavailable);
   EXPECT_EQ(code_of(put(node, "/a", "3")), Errc::unavailable);
+  EXPECT_FALSE(node.logged().takes_changes());
   EXPECT_EQ(node.catalogue->revision(), 3U);
   node.files.clear_faults();
   node.world().run_for(std::chrono::seconds(3));
+  EXPECT_TRUE(node.logged().takes_changes());
   EXPECT_EQ(sim::run(node.process(), node.logged().get("/a"))->entry->value, "2");
   put(node, "/a", "3").value();
   ASSERT_EQ(node.crash(), Errc::ok);

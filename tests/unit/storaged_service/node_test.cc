@@ -144,6 +144,66 @@ TEST(Node, FullDeviceRefusesAppendsReadsOnAndFrees) {
   EXPECT_EQ(client.error_of(wire::Opcode::key_reserve, reserve), Errc::ok);
 }
 
+TEST(Node, NodeWhoseJournalFailedSaysSo) {
+  Machine machine;
+  machine.start_well();
+  TestDisk disk(machine, kDisk, "d");
+  disk.make();
+  disk.write(0, 8, 1);
+  EXPECT_TRUE(machine.node().is_ready());
+  sim::FileFault fault;
+  fault.path_part = "journal";
+  fault.repeat = true;
+  machine.files.fail(fault);
+  ASSERT_FALSE(machine.run(machine.node().store().fence(disk.open_key(), Epoch(9))));
+  machine.files.clear_faults();
+  EXPECT_FALSE(machine.node().is_ready());
+  Client client(machine, "client");
+  client.greet();  // reads go on
+  const auto status = status_of(client);
+  ASSERT_EQ(status.warnings_size(), 1);
+  EXPECT_NE(status.warnings(0).find("takes no changes"), std::string::npos);
+  const std::string metrics = machine.run(machine.node().metrics_text());
+  EXPECT_NE(metrics.find("vmstore_takes_changes 0\n"), std::string::npos);
+}
+
+TEST(Node, NodeWhoseCatalogueFailedSaysSo) {
+  class Failed final : public meta::MetaStore {
+   public:
+    explicit Failed(meta::MetaStore& below) : below_(below) {}
+    Task<Result<meta::GetAnswer>> get(std::string key) override {
+      return below_.get(std::move(key));
+    }
+    Task<Result<meta::TxnAnswer>> txn(meta::Txn txn) override { return below_.txn(std::move(txn)); }
+    Task<Result<meta::RangeAnswer>> range(meta::RangeRequest request) override {
+      return below_.range(std::move(request));
+    }
+    Task<Result<std::unique_ptr<meta::Watch>>> watch(std::string prefix,
+                                                     std::uint64_t from_revision,
+                                                     WatchCallback callback) override {
+      return below_.watch(std::move(prefix), from_revision, std::move(callback));
+    }
+    [[nodiscard]] bool takes_changes() const noexcept override { return takes_changes_; }
+    bool takes_changes_ = true;
+
+   private:
+    meta::MetaStore& below_;
+  };
+  Machine machine;
+  std::shared_ptr<Failed> failed;
+  machine.wrap_meta = [&failed](meta::MetaStore& below) -> meta::MetaStore& {
+    failed = std::make_shared<Failed>(below);
+    return *failed;
+  };
+  machine.start_well();
+  EXPECT_TRUE(machine.node().is_ready());
+  failed->takes_changes_ = false;
+  EXPECT_FALSE(machine.node().is_ready());
+  EXPECT_EQ(machine.run(machine.node().status()).warnings_size(), 1);
+  failed->takes_changes_ = true;  // it repairs itself
+  EXPECT_TRUE(machine.node().is_ready());
+}
+
 TEST(Node, ConnectionsAreServedOnlyWhileItRuns) {
   Machine machine;
   machine.start_well();

@@ -65,7 +65,8 @@ Result<void> Machine::start() {
     return folder.error();
   }
   folder_ = std::move(*folder);
-  const NodeParts parts{*process_, *pool_, files, *folder_, *meta_, *random_};
+  meta::MetaStore& used = wrap_meta ? wrap_meta(*meta_) : *meta_;
+  const NodeParts parts{*process_, *pool_, files, *folder_, used, *random_};
   node_ = std::make_unique<Node>(parts, options);
   std::optional<sim::CrashPoints> crash;
   if (!dies_at.empty()) {

@@ -68,7 +68,9 @@ class Machine {
   NodeOptions options;
   Who next_client;                               // of connections accepted from now on
   std::vector<meta::MemFault> node_meta_faults;  // what the next start meets
-  std::string dies_at;                           // the fault point at which the next start ends
+  /// What the node gets in place of its catalogue.
+  std::function<meta::MetaStore&(meta::MetaStore&)> wrap_meta;
+  std::string dies_at;  // the fault point at which the next start ends
 
  private:
   [[nodiscard]] Task<void> accept();
