@@ -81,7 +81,6 @@ struct Core {
   static SessionOptions session_options(BootId boot) {
     SessionOptions options;
     options.boot = boot;
-    options.seed = system_seed();
     return options;
   }
 

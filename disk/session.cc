@@ -32,7 +32,7 @@ Session::Session(Scheduler& scheduler,
       page_cache_(or_default(options.page_cache_bytes, limits::kPageCacheBytes)),
       block_cache_(or_default(options.block_cache_bytes, limits::kBlockCacheBytes)),
       blocks_(node, page_cache_, block_cache_),
-      random_(options.seed),
+      random_(options.seed ? Random(*options.seed) : Random::from_system()),
       gate_(scheduler),
       stopping_(scheduler),
       lease_mutex_(scheduler) {}

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/ids.h"
@@ -51,7 +52,7 @@ class HeldDisk {
 
 struct SessionOptions {
   BootId boot;
-  std::uint64_t seed = 0;
+  std::optional<std::uint64_t> seed;    // none: the system's randomness
   std::uint64_t page_cache_bytes = 0;   // 0 = limits
   std::uint64_t block_cache_bytes = 0;  // 0 = limits
 };

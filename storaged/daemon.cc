@@ -89,7 +89,7 @@ Task<bool> ready_now(Node& node) {
 }  // namespace
 
 struct Daemon::State {
-  explicit State(Config given) : config(std::move(given)), random(system_seed()) {}
+  explicit State(Config given) : config(std::move(given)), random(Random::from_system()) {}
   Config config;
   Random random;
   std::unique_ptr<PosixFiles> files;

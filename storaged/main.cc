@@ -24,7 +24,7 @@ int exit_code(const vmstore::Result<void>& outcome) {
 
 vmstore::Result<void> rebuild(const vmstore::storaged::Config& config) {
   VMS_TRY(const auto files, vmstore::PosixFiles::open_folder(config.data_folder));
-  vmstore::Random random(vmstore::system_seed());
+  auto random = vmstore::Random::from_system();
   return vmstore::storaged::rebuild_catalogue(*files, config.data_folder, random);
 }
 
