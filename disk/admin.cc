@@ -163,7 +163,7 @@ Task<Result<SnapshotTiming>> Admin::snapshot(std::string name, std::string snap)
 
 Task<Result<void>> Admin::before_asking_again(Error error, TimePoint deadline) {
   const bool busy = error == Errc::busy;  // it is just giving the disk back
-  const bool silent = error == Errc::not_found || error == Errc::unavailable;
+  const bool silent = error == Errc::not_owner || error == Errc::unavailable;
   if (!busy && !silent) co_return error;
   if (session_.scheduler().now() >= deadline) co_return busy ? Errc::busy : Errc::unavailable;
   co_await sleep_for(session_.scheduler(), kAskAgain);

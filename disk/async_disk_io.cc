@@ -50,7 +50,7 @@ Task<Result<void>> AsyncDisk::read(std::uint64_t offset, MutableBytes into) {
       const auto remote = co_await read_through_holder(offset, into);
       if (remote) co_return success();
       held_by_another_until_ = TimePoint();
-      const bool gone = remote.error() == Errc::not_found || remote.error() == Errc::closing ||
+      const bool gone = remote.error() == Errc::not_owner || remote.error() == Errc::closing ||
                         net::is_connection_trouble(remote.error());
       if (!gone) co_return remote.error();
       if (stopping_.is_set()) co_return Errc::closing;
@@ -119,7 +119,7 @@ Task<Result<void>> AsyncDisk::ask_for_hand_over() {
     wire::put_id(*request.mutable_disk(), id_);
     request.mutable_hand_over()->set_force(false);
     const auto answer = co_await session_.node().call_holder(request, deadline);
-    if (answer || answer.error() == Errc::not_found) co_return success();
+    if (answer || answer.error() == Errc::not_owner) co_return success();
     if (answer.error() != Errc::busy && !net::is_connection_trouble(answer.error())) {
       co_return answer.error();
     }
@@ -147,7 +147,7 @@ Task<Result<void>> AsyncDisk::hand_over() {
 Task<Result<net::DiskCallAnswer>> AsyncDisk::serve(std::unique_ptr<pb::DiskCallRequest> request) {
   const auto self = shared_from_this();
   const auto pass = gate_.enter();
-  if (!pass) co_return Errc::not_found;  // being given back, and nothing was done: ask again
+  if (!pass) co_return Errc::not_owner;  // being given back, and nothing was done: ask again
   net::DiskCallAnswer answer;
   answer.reply = std::make_unique<pb::DiskCallReply>();
   answer.reply->set_size_bytes(size_bytes());

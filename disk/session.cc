@@ -106,9 +106,9 @@ Task<void> Session::keep_leases() {
 Task<Result<net::DiskCallAnswer>> Session::on_call(DiskId id,
                                                    std::unique_ptr<pb::DiskCallRequest> call) {
   const auto pass = gate_.enter();
-  if (!pass) co_return Errc::not_found;  // it holds nothing any more
+  if (!pass) co_return Errc::not_owner;  // it holds nothing any more
   const auto found = held_.find(id);
-  if (found == held_.end()) co_return Errc::not_found;
+  if (found == held_.end()) co_return Errc::not_owner;
   co_return co_await found->second->serve(std::move(call));
 }
 

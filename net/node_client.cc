@@ -332,7 +332,7 @@ Task<Answer> NodeClient::State::serve(Ptr state, wire::Frame request) {
 Task<Answer> NodeClient::State::serve_disk_call(Ptr state, wire::Frame request) {
   Answer answer;
   auto parsed = wire::parse<pb::DiskCallRequest>(request.control);
-  answer.status = parsed ? Errc::not_found : Errc::invalid_argument;
+  answer.status = parsed ? Errc::not_owner : Errc::invalid_argument;
   if (!parsed || !state->on_disk_call) co_return answer;
   const auto disk = wire::get_id<DiskId>(parsed->disk());
   auto message = std::make_unique<pb::DiskCallRequest>(std::move(*parsed));

@@ -168,7 +168,7 @@ class NodeClient {
   [[nodiscard]] Task<Result<void>> hold(DiskId disk, Epoch epoch);
   [[nodiscard]] Task<Result<void>> release(DiskId disk, Epoch epoch);
   [[nodiscard]] Task<Result<HolderInfo>> holder(DiskId disk);
-  /// Asks the disk's holder; `not_found` when nobody holds it.
+  /// Asks the disk's holder; `not_owner` when nobody holds it.
   [[nodiscard]] Task<Result<DiskCallAnswer>> call_holder(const pb::DiskCallRequest& request,
                                                          std::optional<TimePoint> deadline = {});
 

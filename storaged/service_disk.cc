@@ -130,7 +130,7 @@ Result<DiskId> check_call(const pb::DiskCallRequest& message) {
 }
 
 /// Asks the holder and passes its answer on. A holder that is gone before it was asked is
-/// `not_found` (or `unavailable` while its lease runs); one that goes while it is asked may have
+/// `not_owner` (or `unavailable` while its lease runs); one that goes while it is asked may have
 /// done what it was asked: `unknown`, unless asking again does no harm, then `unavailable` as well.
 Task<net::Answer> call(Node& node, wire::Frame request) {
   VMS_ANSWER_TRY(const auto message, wire::parse<pb::DiskCallRequest>(request.control));
@@ -138,7 +138,7 @@ Task<net::Answer> call(Node& node, wire::Frame request) {
   const auto held = node.holder(disk);
   if (!held) {
     VMS_ANSWER_TRY(const auto known, co_await unregistered(node, disk));
-    co_return refuse(known.held() ? Errc::unavailable : Errc::not_found);
+    co_return refuse(known.held() ? Errc::unavailable : Errc::not_owner);
   }
   const auto session = node.find_session(held->session);
   if (!session || session->is_closed()) co_return refuse(Errc::unavailable);
@@ -147,7 +147,7 @@ Task<net::Answer> call(Node& node, wire::Frame request) {
   if (!frame) {
     const Error error = frame.error();
     // It gave the disk back and its word of that was lost: nobody holds it.
-    if (error == Errc::not_found) node.leases().release(disk, held->epoch, held->session);
+    if (error == Errc::not_owner) node.leases().release(disk, held->epoch, held->session);
     const bool lost = error == Errc::disconnected || error == Errc::closing;
     const bool matters = message.has_snapshot() || message.has_resize();
     co_return refuse(lost ? Error(matters ? Errc::unknown : Errc::unavailable) : error);

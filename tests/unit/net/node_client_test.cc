@@ -522,7 +522,7 @@ TEST_F(NodeClientCalls, DiskCallsReachTheHandler) {
   wire::put_id(*request.mutable_disk(), DiskId{0, 4096});
   request.mutable_info();
   RpcPeer& session = w.node->newest();
-  EXPECT_EQ(code_of(sim::run(*w.node_process, call_client(session, request))), Errc::not_found);
+  EXPECT_EQ(code_of(sim::run(*w.node_process, call_client(session, request))), Errc::not_owner);
   w.client->set_disk_call_handler(serve_size);
   const auto answer = sim::run(*w.node_process, call_client(session, request));
   ASSERT_TRUE(answer);

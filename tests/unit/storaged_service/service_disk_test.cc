@@ -131,7 +131,7 @@ TEST_F(ServiceDisk, NetworkSessionThatEndsKeepsItsLeaseForTheTerm) {
   EXPECT_EQ(asker->error_of(wire::Opcode::disk_call, info_call()), Errc::unavailable);
   machine_.world.run_for(kLease);
   EXPECT_FALSE(holder(*asker).held());
-  EXPECT_EQ(asker->error_of(wire::Opcode::disk_call, info_call()), Errc::not_found);
+  EXPECT_EQ(asker->error_of(wire::Opcode::disk_call, info_call()), Errc::not_owner);
 }
 
 TEST_F(ServiceDisk, AnyFrameRenewsAndSilenceEndsTheLease) {
@@ -169,7 +169,7 @@ TEST_F(ServiceDisk, R17_restarted_node_gives_recorded_holders_one_full_term) {
   back->disconnect();
   pass_grace();
   EXPECT_FALSE(holder(*asker).held());
-  EXPECT_EQ(asker->error_of(wire::Opcode::disk_call, info_call()), Errc::not_found);
+  EXPECT_EQ(asker->error_of(wire::Opcode::disk_call, info_call()), Errc::not_owner);
 }
 
 TEST_F(ServiceDisk, ReleasedDiskIsFreeAlsoRightAfterAStart) {
@@ -233,10 +233,37 @@ TEST_F(ServiceDisk, HoldersErrorComesBackAsItIs) {
   EXPECT_EQ(asker->error_of(wire::Opcode::disk_call, info_call()), Errc::unsupported);
 }
 
-TEST_F(ServiceDisk, CallWithoutAHolderIsNotFound) {
+Task<net::Answer> answer_status(Errc status) {
+  net::Answer answer;
+  answer.status = status;
+  co_return answer;
+}
+
+/// A snapshot that is gone, a key that is missing: the holder lives, and keeps its disk.
+TEST_F(ServiceDisk, HoldersOwnNotFoundLeavesItTheDisk) {
+  const auto owner =
+      client("owner", [](const wire::Frame& /*frame*/) { return answer_status(Errc::not_found); });
   const auto asker = client("asker");
   pass_grace();
+  ASSERT_EQ(hold(*owner, 1), Errc::ok);
   EXPECT_EQ(asker->error_of(wire::Opcode::disk_call, info_call()), Errc::not_found);
+  EXPECT_TRUE(holder(*asker).held());
+}
+
+TEST_F(ServiceDisk, HolderThatGaveTheDiskBackHoldsItNoMore) {
+  const auto owner =
+      client("owner", [](const wire::Frame& /*frame*/) { return answer_status(Errc::not_owner); });
+  const auto asker = client("asker");
+  pass_grace();
+  ASSERT_EQ(hold(*owner, 1), Errc::ok);
+  EXPECT_EQ(asker->error_of(wire::Opcode::disk_call, info_call()), Errc::not_owner);
+  EXPECT_FALSE(holder(*asker).held());
+}
+
+TEST_F(ServiceDisk, CallWithoutAHolderIsNotOwner) {
+  const auto asker = client("asker");
+  pass_grace();
+  EXPECT_EQ(asker->error_of(wire::Opcode::disk_call, info_call()), Errc::not_owner);
 }
 
 TEST_F(ServiceDisk, HolderThatGoesWhileItIsAskedLeavesTheOutcomeUnknown) {
