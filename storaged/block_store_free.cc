@@ -49,18 +49,24 @@ Result<void> for_each_sums(KeyFiles& files, const BlockRun& run, Visit visit) {
   return success();
 }
 
-Result<std::uint64_t> punch_files(KeyFiles& files, std::span<const BlockRun> runs) {
-  std::uint64_t present = 0;
+struct Punched {
+  std::uint64_t blocks = 0;  // that were there
+  bool given_back = true;    // their space, too
+};
+
+Result<Punched> punch_files(KeyFiles& files, std::span<const BlockRun> runs) {
+  Punched punched;
   VMS_FAULT("punch.before_files");
   for (const BlockRun& run : runs) {
     VMS_CHECK(for_each_sums(files, run, [&](BlockIndex, std::span<const std::uint64_t> sums) {
       const auto gone = std::count(sums.begin(), sums.end(), std::uint64_t{0});
-      present += sums.size() - static_cast<std::uint64_t>(gone);
+      punched.blocks += sums.size() - static_cast<std::uint64_t>(gone);
     }));
-    VMS_CHECK(files.punch(run));
+    VMS_TRY(const bool given_back, files.punch(run));
+    punched.given_back = punched.given_back && given_back;
   }
   VMS_FAULT("punch.after_files");
-  return present;
+  return punched;
 }
 
 Result<std::vector<BlockRun>> find_present(KeyFiles& files, BlockIndex end) {
@@ -80,6 +86,15 @@ Result<std::vector<BlockRun>> find_present(KeyFiles& files, BlockIndex end) {
 }
 
 }  // namespace
+
+void BlockStore::State::note_space_kept() {
+  if (std::exchange(space_kept_said, true)) return;
+  VMS_LOG(
+      warning,
+      "storaged",
+      "the file system does not give back the space of freed blocks: it stays taken until their "
+      "keys are deleted");
+}
 
 Task<Result<std::uint64_t>> BlockStore::State::punch_runs(std::shared_ptr<Key> key,
                                                           Epoch token,
@@ -104,7 +119,8 @@ Task<Result<std::uint64_t>> BlockStore::State::punch_runs(std::shared_ptr<Key> k
       fail_key(*key, "cannot be punched", done.error());
       co_return done.error();
     }
-    punched += *done;
+    punched += done->blocks;
+    if (!done->given_back) note_space_kept();
   }
   counters.blocks_punched += punched;
   co_return punched;

@@ -163,6 +163,8 @@ struct BlockStore::State {
   [[nodiscard]] Task<Result<std::uint64_t>> punch_runs(std::shared_ptr<Key> key,
                                                        Epoch token,
                                                        std::vector<BlockRun> runs);
+  bool space_kept_said = false;
+  void note_space_kept();  // once is enough
 
   // ---- descriptors for short cuts: block_store_read.cc ----
   std::list<std::pair<KeyId, std::shared_ptr<void>>> shared_descriptors;

@@ -258,7 +258,7 @@ Result<void> KeyFiles::write_blocks(BlockIndex first, const wire::Payload& block
   return success();
 }
 
-Result<void> KeyFiles::punch(const BlockRun& run) {
+Result<bool> KeyFiles::punch(const BlockRun& run) {
   static const std::vector<std::byte> zeros(kZeroChunk);
   std::uint64_t offset = run.first.value * kSumBytes;
   std::uint64_t left = run.blocks * kSumBytes;
@@ -268,7 +268,10 @@ Result<void> KeyFiles::punch(const BlockRun& run) {
     offset += part;
     left -= part;
   }
-  return data_->punch(run.first.value * kBlockBytes, run.blocks * kBlockBytes);
+  const auto given = data_->punch(run.first.value * kBlockBytes, run.blocks * kBlockBytes);
+  if (given) return true;
+  if (given.error() == Errc::unsupported || given.error() == Errc::no_space) return false;
+  return given.error();
 }
 
 Result<void> KeyFiles::read_log(std::uint64_t offset, MutableBytes into) {

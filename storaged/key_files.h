@@ -103,7 +103,9 @@ class KeyFiles {
   [[nodiscard]] Result<void> write_sums(BlockIndex first, std::span<const std::uint64_t> sums);
   [[nodiscard]] Result<void> write_blocks(BlockIndex first, const wire::Payload& blocks);
   /// Sums to zero first, then the space is given back: a reader that meets the hole sees the zero.
-  [[nodiscard]] Result<void> punch(const BlockRun& run);
+  /// From the zeros on the blocks are gone; giving back is advice. False: the file system cannot do
+  /// it (now), the space stays taken until the key is deleted.
+  [[nodiscard]] Result<bool> punch(const BlockRun& run);
 
   /// Exactly `into.size()` bytes of the log; `corrupt` when the file ends before.
   [[nodiscard]] Result<void> read_log(std::uint64_t offset, MutableBytes into);

@@ -88,6 +88,40 @@ class StoreFaults : public ::testing::Test {
   KeyModel two_{key_number(2)};
 };
 
+// ---- space that is not given back ----
+
+/// The sums say that the blocks are gone; giving their space back is advice.
+TEST_F(StoreFaults, FreesGoOnWithoutPunching) {
+  constexpr Error kUnsupported(Errc::unsupported, 95);
+  for (const Error& error : {kUnsupported, kEnospc}) {
+    machine_.files.fail(fault(FileOperation::punch, ".data", error, true));
+    const std::uint64_t block = error == kEnospc ? 3 : 1;
+    std::vector<BlockRun> runs{{BlockIndex{block}, 1}};
+    const auto freed =
+        machine_.run(machine_.store().free_private(one_.key(), one_.token(), kDisk, runs));
+    EXPECT_TRUE(freed) << to_string(freed.error());
+    EXPECT_FALSE(machine_.store().info(one_.key())->damaged);
+    EXPECT_EQ(machine_.read_error(one_.key(), block), Errc::punched);
+    machine_.append_well(one_, 2, 40);
+    // A replay frees again.
+    machine_.power_cut();
+    machine_.start_well();
+    EXPECT_FALSE(machine_.store().info(one_.key())->damaged);
+    EXPECT_EQ(machine_.store().info(one_.key())->length, one_.length());
+    EXPECT_EQ(machine_.read_error(one_.key(), block), Errc::punched);
+    EXPECT_EQ(machine_.read_error(one_.key(), block - 1), Errc::ok);
+    machine_.files.clear_faults();
+  }
+  machine_.append_well(one_, 2, 41);
+}
+
+TEST_F(StoreFaults, ADeviceThatFailsToPunchFailsTheKey) {
+  machine_.files.fail(fault(FileOperation::punch, ".data", kEio));
+  std::vector<BlockRun> runs{{BlockIndex{1}, 1}};
+  EXPECT_FALSE(machine_.run(machine_.store().free_private(one_.key(), one_.token(), kDisk, runs)));
+  expect_unknown(one_);
+}
+
 // ---- full ----
 
 TEST_F(StoreFaults, NoSpaceForAnAppendIsAnsweredAndNothingIsLost) {
