@@ -8,12 +8,14 @@ It sends what it is told, as raw frames, and looks at what comes back frame by f
 """
 
 import errno
+import fcntl
 import os
 import random
 import signal
 import socket
 import struct
 import sys
+import termios
 import time
 
 OPTION_MAGIC = 0x49484156454F5054
@@ -121,15 +123,37 @@ class Connection:
         return found
 
 
-def reads_in_flight(path, export, rounds, requests, length):
-    """A client that is killed while it waits: sends many reads and closes its socket."""
-    for _ in range(int(rounds)):
-        connection = Connection(path, export)
-        for i in range(int(requests)):
-            offset = i * int(length) % (connection.size - int(length))
-            connection.send(CMD_READ, offset, int(length))
-        connection.receive(1)  # now some wait for us to take their data
-        connection.socket.close()
+def reads_in_flight(path, export, requests, length):
+    """A client that is killed while it waits: sends many reads and closes its socket while the
+    server still has answers for which the socket has no room. Says how many."""
+    requests, length = int(requests), int(length)
+    connection = Connection(path, export)
+    for i in range(requests):
+        connection.send(CMD_READ, i * length % (connection.size - length), length)
+    connection.receive(1)  # now some wait for us to take their data
+    arrived = struct.unpack("i", fcntl.ioctl(connection.socket, termios.FIONREAD, bytes(4)))[0]
+    waiting = requests - arrived // length
+    assert waiting >= 2, f"only {waiting} of {requests} reads were in flight"
+    print(waiting)
+    connection.socket.close()
+
+
+def serve_until(path, export, stop):
+    """Another guest beside the act: writes, flushes and reads back until the file `stop` is there.
+    Says how many rounds it made, and its longest one."""
+    connection = Connection(path, export)
+    rounds, longest = 0, 0.0
+    while not os.path.exists(stop):
+        begin = time.monotonic()
+        offset, data = rounds * 65536 % (connection.size - 65536), os.urandom(65536)
+        connection.write(offset, data)
+        connection.flush()
+        assert connection.read(offset, len(data)) == data, f"round {rounds}: bytes differ"
+        longest = max(longest, time.monotonic() - begin)
+        rounds += 1
+        if rounds == 1:
+            print("serves", flush=True)
+    print(f"rounds {rounds} longest {longest:.3f} s", flush=True)
 
 
 def maximal_block_status(path, export):
@@ -259,6 +283,7 @@ ACTS = {
     "fill": fill,
     "check_chunks": check_chunks,
     "reads_in_flight": reads_in_flight,
+    "serve_until": serve_until,
     "maximal_block_status": maximal_block_status,
     "multi_conn": multi_conn,
 }
