@@ -51,7 +51,7 @@ paused_or_done() { is_paused || is_done; }
 wait_until 150 paused_or_done
 no_error_in_guest
 is_paused || fail "it was never paused: $(vmstore df 2>&1)"
-qmp query-block | grep -q '"io-status": "nospace"' || fail "not for want of space: $(qmp query-block)"
+qmp query-block | grep -q '"io-status": "nospace"' || fail "not nospace: $(qmp query-block)"
 before=$(written)
 echo "paused after $before chunks of 32 KiB; $(percent_full) % full"
 { [ "$before" -gt 0 ] && [ "$before" -lt "$chunks" ]; } || fail "paused after $before chunks"
