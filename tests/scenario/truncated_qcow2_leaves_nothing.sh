@@ -34,7 +34,7 @@ leaves_nothing "a damaged file"
 # Compressed clusters have no length of their own that a look at the tables could compare with the
 # file's: the cut is met when they are read.
 random_file "$work/noise" $((1 << 20))
-for n in 1 2 3 4; do od -An -tx1 "$work/noise"; done >"$work/b.raw"  # half of it goes when compressed
+od -An -v -tx1 "$work/noise" "$work/noise" "$work/noise" "$work/noise" >"$work/b.raw"
 truncate -s 16M "$work/b.raw"
 qemu-img convert -c -f raw -O qcow2 "$work/b.raw" "$work/packed.qcow2"
 size=$(stat -c %s "$work/packed.qcow2")
