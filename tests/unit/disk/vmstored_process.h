@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A real vmstored on a folder of its own, for tests; ended by its process id, folders removed.
-#ifndef VMSTORE_TESTS_UNIT_DISK_VMSTORED_PROCESS_H_
-#define VMSTORE_TESTS_UNIT_DISK_VMSTORED_PROCESS_H_
+#pragma once
 
 #include <sys/types.h>
 
@@ -34,5 +33,3 @@ class VmstoredProcess {
 };
 
 }  // namespace vmstore::disk
-
-#endif  // VMSTORE_TESTS_UNIT_DISK_VMSTORED_PROCESS_H_
