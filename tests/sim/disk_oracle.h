@@ -111,7 +111,7 @@ class DiskOracle {
       const BlockSource& source, const std::vector<std::uint64_t>& lbns);
   [[nodiscard]] std::optional<std::string> settle_after_power_cut(
       const BlockSource& source, const std::vector<std::uint64_t>& lbns);
-  /// The present group, for a snapshot that was taken beside it.
+  /// The present group: what a read or a block status that ran beside it may have met.
   [[nodiscard]] const Group* present_group() const {
     return groups_.empty() ? nullptr : &groups_.back();
   }

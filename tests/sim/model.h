@@ -41,9 +41,9 @@ struct Swarm {
 };
 [[nodiscard]] Swarm draw_swarm(Random& random);
 
+/// Taken between requests: what a snapshot taken beside some contains is the promises' (S3, N4).
 struct SnapshotModel {
   Content content;
-  std::optional<Group> beside;  // requests that ran while it was taken, until it was read once
 };
 
 struct ModelDisk {
