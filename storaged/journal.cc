@@ -83,6 +83,9 @@ Result<JournalContent> Journal::scan() {
     content.next_number = head_.tail_number;
     return content;
   }
+  // A process that was killed may have left groups in the device's cache: what is believed now must
+  // still be there after a power cut, because key files will be made to say so.
+  VMS_CHECK(file_->sync());
   JournalScan scan(*file_, head_);
   return scan.run();
 }

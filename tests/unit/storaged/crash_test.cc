@@ -319,5 +319,40 @@ TEST(BlockStoreCrash, WhatWasAnsweredIsThereAfterAnyDeath) {
   }
 }
 
+// A process is killed in the middle of its write to the ring: the next one reads that group, though
+// it may not be on stable storage. A power cut in its recovery must not leave a key whose head
+// names what the ring has lost. (Model seed 401418.)
+TEST(BlockStoreCrash, RingOfAKilledProcessIsSyncedBeforeItIsBelieved) {
+  for (std::uint64_t change = 1; change <= 6; ++change) {
+    for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+      SCOPED_TRACE(std::to_string(change) + ", seed " + std::to_string(seed));
+      Machine machine(seed);
+      sim::CrashPoints points(machine.world);
+      machine.start_well();
+      KeyModel key(key_number(1));
+      ASSERT_TRUE(machine.create(key));
+      machine.append_well(key, 3, 1);
+      machine.files.freeze_at_change(change, [&machine] { machine.process().freeze(); });
+      KeyModel grown = key;
+      sim::Running append(machine.process(), machine.store().append(grown.next(1, 2)));
+      static_cast<void>(append.wait(std::chrono::minutes(1)));
+      machine.kill();
+      machine.on_process = [&points](sim::VirtualScheduler& process) {
+        points.arm(process, "recover.after_sync", 1);
+      };
+      static_cast<void>(machine.start());
+      points.disarm();
+      machine.power_cut();
+      machine.on_process = {};
+      machine.start_well();
+      const auto info = machine.store().info(key.key());
+      ASSERT_TRUE(info);
+      EXPECT_FALSE(info->damaged);
+      EXPECT_EQ(machine.compare(key, key.records().size()), "");
+      machine.stop();
+    }
+  }
+}
+
 }  // namespace
 }  // namespace vmstore::storaged
