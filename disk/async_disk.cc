@@ -75,6 +75,7 @@ Task<Result<void>> AsyncDisk::acquire() {
   if (mode_.load() == Mode::owner) co_return success();
   if (mode_.load() == Mode::closed) co_return Errc::closing;
   const auto outcome = co_await acquire_locked();
+  if (!outcome) handle_.reset();  // a lock without the token would stand in everybody's way
   if (!outcome && outcome.error() != Errc::busy && outcome.error() != Errc::disconnected) {
     VMS_LOG(warning,
             "disk",
@@ -573,6 +574,7 @@ Task<Result<void>> AsyncDisk::release_locked() {
     handle_.reset();
   }
   co_await session_.release(id_, record_.epoch(), this);
+  released_in_order_ = true;
   mode_ = Mode::idle;
   co_await drop_log();
   co_return success();

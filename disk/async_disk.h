@@ -226,6 +226,8 @@ class AsyncDisk final : public HeldDisk,
   [[nodiscard]] Task<void> background();
   [[nodiscard]] bool is_credit_low() const;
   [[nodiscard]] bool set_watched(bool watched);
+  [[nodiscard]] bool may_have_left_over() const;
+  [[nodiscard]] Task<Result<void>> decide_before_flush();
   [[nodiscard]] Sequence close_and_last_sequence(bool flush_mark);
 
   // async_disk_checkpoint.cc
@@ -274,6 +276,7 @@ class AsyncDisk final : public HeldDisk,
   std::atomic<Mode> mode_{Mode::idle};
   std::atomic<bool> writable_{false};  // owner, writer, batch memory there
   std::optional<Error> failure_;
+  bool released_in_order_ = false;        // everything acknowledged before is committed
   std::optional<Epoch> my_writer_epoch_;  // set while our guest believes in writes of ours
   std::atomic<std::uint64_t> size_bytes_;
   bool write_through_ = false;  // no batch file: acknowledge only what is committed

@@ -137,17 +137,18 @@ Task<Result<void>> AsyncDisk::finish_snapshot(std::string name, SnapshotId id, A
     co_return stored.error() == Errc::not_found ? success() : Result<void>(stored.error());
   }
   if (meta::from_pb<SnapshotId>(stored->record.id()) != id) co_return success();  // a namesake
+  if (stored->record.view().parts().empty()) co_return success();  // written out already
   ClosedView view;
   view.top = top;
   view.size_bytes = stored->record.view().size_bytes();
   meta::pb::SnapshotRecord wanted = stored->record;
   *wanted.mutable_view() = view_to(view);
-  meta::Txn txn;
+  // With the disk's record: whoever lost the disk must not name pages that were collected since.
   const std::string key = meta::snap_key(id_, name);
-  txn.compares.push_back(meta::Compare{key, stored->revision});
-  const meta::Op put{key, meta::encode(wanted)};
-  txn.then_ops.push_back(put);
-  const auto done = co_await session_.catalogue().commit(std::move(txn), put);
+  std::vector<meta::Compare> compares(1, meta::Compare{key, stored->revision});
+  std::vector<meta::Op> ops(1, meta::Op{key, meta::encode(wanted)});
+  const auto same_record = [](meta::pb::DiskRecord&) {};
+  const auto done = co_await record_.change(same_record, std::move(compares), std::move(ops));
   if (!done && done.error() != Errc::conflict) co_return done.error();
   co_return success();
 }
@@ -382,6 +383,7 @@ Task<Result<void>> AsyncDisk::rollback(ClosedView view, meta::Compare still_ther
     handle_.reset();
   }
   co_await session_.release(id_, record_.epoch(), this);
+  released_in_order_ = true;
   mode_ = Mode::idle;
   co_return success();
 }

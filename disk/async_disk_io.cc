@@ -115,6 +115,9 @@ Task<Result<std::vector<DiskExtent>>> AsyncDisk::extents(std::uint64_t offset,
 Task<Result<void>> AsyncDisk::ask_for_hand_over() {
   TimePoint deadline = session_.scheduler().now() + Duration(limits::kHandOverWait);
   for (;;) {
+    // Another request of this disk got the token meanwhile: the holder is this very session, and it
+    // would refuse for ever, because of the request that asks.
+    if (mode_.load() == Mode::owner) co_return success();
     pb::DiskCallRequest request;
     wire::put_id(*request.mutable_disk(), id_);
     request.mutable_hand_over()->set_force(false);
@@ -125,11 +128,13 @@ Task<Result<void>> AsyncDisk::ask_for_hand_over() {
     }
     if (stopping_.is_set()) co_return Errc::closing;
     // While the node is away, or waits for holders after its start, nobody has refused anything.
+    // An answer that came too late says nothing about the node: it never gives more time.
     const TimePoint now = session_.scheduler().now();
+    if (now >= deadline) co_return Errc::busy;
     if (net::is_connection_trouble(answer.error()))
       deadline = now + Duration(limits::kHandOverWait);
-    if (now >= deadline) co_return Errc::busy;
     co_await sleep_for(session_.scheduler(), kAskAgain);
+    if (session_.scheduler().now() >= deadline) co_return Errc::busy;
   }
 }
 

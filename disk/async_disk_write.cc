@@ -14,8 +14,8 @@ namespace {
 using snapshot::Extent;
 using snapshot::Where;
 
+constexpr Duration kLookAgain = std::chrono::milliseconds(100);  // whether a holder is gone
 constexpr std::size_t kOpenRunsMax = limits::kRecordRunsMax / 2;
-constexpr std::int64_t kZeroRunPages = 8;  // pages that a run over whole subtrees can dirty
 constexpr int kMergeLookups = 16;
 constexpr std::uint64_t kChunkBlocks = limits::kBatchBlocks;
 
@@ -206,9 +206,15 @@ AsyncDisk::Outcome AsyncDisk::zero_run(Lbn lbn, std::uint64_t blocks) {
   const Mapping::Lock lock(mapping_.mutex());
   if (!writable_.load()) return Outcome::not_owner;
   if (!batch_->can_publish(1)) return Outcome::full;
-  // Discards may use the reserve (C10): they must work on a full store, since they free space.
-  log_->force_credit(kZeroRunPages);
-  charged_pages_ += kZeroRunPages;
+  // Discards may use the reserve (C10): they must work on a full store, since they free space. Only
+  // a leaf that the run covers in part is written again; the others fall away whole.
+  std::int64_t leaves = 0;
+  for (const std::uint64_t edge : {lbn.value, lbn.value + blocks}) {
+    if (edge % snapshot::kPageEntries == 0) continue;
+    if (dirty_leaves_.insert(edge / snapshot::kPageEntries).second) ++leaves;
+  }
+  log_->force_credit(leaves);
+  charged_pages_ += leaves;
   const BatchEntry entry = BatchEntry::make_zero(lbn, blocks);
   batch_->publish(std::span(&entry, 1));
   put_extent({lbn, blocks, Where::zero, 0});
@@ -536,8 +542,36 @@ bool AsyncDisk::try_flush() {
   return open_runs_.empty() && log_->committed() == Sequence(last_assigned_);
 }
 
+/// True when another process of this host may have left writes that were acknowledged: our guest
+/// may be the one that made them. A locked file is that of a living one, which has its own guest.
+bool AsyncDisk::may_have_left_over() const {
+  const auto handle = session_.batches().open(session_.store(), id_, false);
+  if (handle) return !(*handle)->is_new();
+  return handle.error() != Errc::not_found && handle.error() != Errc::busy;
+}
+
+/// Who does not own the disk has nothing to flush, once that is certain: what a process before this
+/// one acknowledged is only recovered by whoever takes the token.
+Task<Result<void>> AsyncDisk::decide_before_flush() {
+  while (mode_.load() != Mode::owner && !released_in_order_) {
+    if (failure_) co_return *failure_;
+    const auto acquired = co_await acquire();
+    if (acquired) continue;
+    if (net::is_connection_trouble(acquired.error())) {
+      VMS_CO_CHECK(co_await wait_for_node());
+      continue;
+    }
+    if (acquired.error() != Errc::busy) co_return acquired.error();
+    if (!may_have_left_over()) break;
+    if (stopping_.is_set()) co_return Errc::closing;
+    co_await sleep_for(session_.scheduler(), kLookAgain);
+  }
+  co_return success();
+}
+
 Task<Result<void>> AsyncDisk::flush() {
   VMS_CO_TRY(const auto pass, gate_.enter());
+  VMS_CO_CHECK(co_await decide_before_flush());
   if (failure_) co_return *failure_;
   if (mode_.load() != Mode::owner || log_ == nullptr) co_return success();
   const Sequence last = close_and_last_sequence(true);

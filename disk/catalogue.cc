@@ -28,6 +28,15 @@ Result<Versioned<Record>> decode_versioned(const meta::Entry& entry) {
   return Versioned<Record>{std::move(record), entry.mod_revision};
 }
 
+/// The revision at which `txn` expects `key`, if it does.
+std::optional<std::uint64_t> compared_revision(const meta::Txn& txn, const std::string& key) {
+  for (const meta::Compare& compare : txn.compares) {
+    const auto* const revision = std::get_if<std::uint64_t>(&compare.what);
+    if (compare.key == key && revision != nullptr) return *revision;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 DiskId disk_id_of(const meta::pb::DiskRecord& record) noexcept {
@@ -147,6 +156,7 @@ Task<Result<std::vector<VersionedDisk>>> Catalogue::all_trash() {
 
 Task<Result<std::uint64_t>> Catalogue::commit(meta::Txn txn, meta::Op proof) {
   const TimePoint deadline = scheduler_.now() + kLostAnswerWait;
+  const std::optional<std::uint64_t> before = compared_revision(txn, proof.key);
   for (int attempt = 0;; ++attempt) {
     meta::Txn copy = txn;
     const auto answer = co_await store_.txn(std::move(copy));
@@ -159,8 +169,11 @@ Task<Result<std::uint64_t>> Catalogue::commit(meta::Txn txn, meta::Op proof) {
     }
     const auto now = co_await store_.get(proof.key);
     if (now) {
-      const bool applied =
-          proof.put ? now->entry && now->entry->value == *proof.put : !now->entry.has_value();
+      // A change that leaves the value as it was proves nothing by the value.
+      const bool untouched = before && now->entry && now->entry->mod_revision == *before;
+      const bool applied = untouched   ? false
+                           : proof.put ? now->entry && now->entry->value == *proof.put
+                                       : !now->entry.has_value();
       if (applied) co_return now->entry ? now->entry->mod_revision : now->revision;
       if (answer) co_return Errc::conflict;
     } else if (!outcome_unknown(now.error())) {

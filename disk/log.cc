@@ -18,6 +18,7 @@ constexpr Duration kTroublePause = std::chrono::milliseconds(100);
 constexpr Duration kAnnounceDelay = std::chrono::seconds(1);
 constexpr std::uint64_t kLogBytesPerBlock = 256;  // header, run and sum of a 4 KiB record, rounded
 
+constexpr std::uint64_t kReserveBlocksMost = limits::kGiB / kBlockBytes;
 constexpr Duration kRollPause = std::chrono::milliseconds(200);  // before a credit asks again
 
 bool connection_lost(const Error& error) noexcept {
@@ -27,7 +28,8 @@ bool connection_lost(const Error& error) noexcept {
 /// The key takes nothing more, whoever asks; another key may.
 bool is_key_trouble(const Error& error) noexcept {
   const bool passing = error == Errc::no_space || error == Errc::busy;
-  return !connection_lost(error) && !passing && error != Errc::stale_token;
+  const bool ours = error == Errc::stale_token || error == Errc::invalid_argument;
+  return !connection_lost(error) && !passing && !ours;
 }
 
 }  // namespace
@@ -463,7 +465,9 @@ Task<Result<void>> Log::refill_credit(std::int64_t blocks_wanted) {
   if (failure_) co_return *failure_;
   const KeyId key = key_;
   const auto more = static_cast<std::uint64_t>(blocks_wanted - have);
-  const BlockIndex data{std::min(reserved_.value + more, BlockIndex::kEnd - 1)};
+  // The node promises no more than so far ahead; what is owed beyond that is placed meanwhile.
+  const std::uint64_t most = committed_length_.blocks.value + kReserveBlocksMost;
+  const BlockIndex data{std::min({reserved_.value + more, most, BlockIndex::kEnd - 1})};
   const std::uint64_t log_bytes =
       length_.log_bytes + static_cast<std::uint64_t>(blocks_wanted) * kLogBytesPerBlock;
   const auto granted = co_await node_.reserve(key, record_.epoch(), data, log_bytes);
@@ -473,6 +477,8 @@ Task<Result<void>> Log::refill_credit(std::int64_t blocks_wanted) {
   if (granted->blocks.value > reserved_.value) {
     credit_.fetch_add(static_cast<std::int64_t>(granted->blocks.value - reserved_.value));
     reserved_ = granted->blocks;
+  } else {
+    static_cast<void>(co_await changed_.wait_pulse(scheduler_.now() + kRollPause));
   }
   co_return success();
 }

@@ -139,30 +139,38 @@ Task<Result<void>> ViewReader::read(std::uint64_t offset, MutableBytes into) {
   co_return success();
 }
 
+/// Zeroes and wants for blocks that only the pages know. The list of extents of one look-up is
+/// bounded, that of a request is not.
+Task<Result<void>> ViewReader::look_up(Address top,
+                                       Lbn lbn,
+                                       MutableBytes into,
+                                       std::vector<BlockWant>& wants) {
+  while (!into.empty()) {
+    VMS_CO_TRY(const auto extents,
+               co_await snapshot::map_range(
+                   pages_, top, lbn, into.size() / kBlockBytes, kExtentsPerLookup));
+    for (const Extent& extent : extents) {
+      const MutableBytes part = into.first(extent.blocks * kBlockBytes);
+      into = into.subspan(part.size());
+      lbn = Lbn(lbn.value + extent.blocks);
+      if (extent.where == Where::zero) {
+        fill_zero(part);
+      } else {
+        wants.push_back({Address::from_raw(extent.place), part});
+      }
+    }
+  }
+  co_return success();
+}
+
 Task<Result<void>> ViewReader::read_blocks(Lbn lbn, MutableBytes into) {
   std::vector<Address> before;
   for (int attempt = 0;; ++attempt) {
     Plan planned = plan(lbn, into);
     Result<void> outcome = success();
     for (const Plan::Unknown& unknown : planned.unknown) {
-      const auto extents = co_await snapshot::map_range(
-          pages_, planned.top, unknown.lbn, unknown.into.size() / kBlockBytes, kExtentsPerLookup);
-      if (!extents) {
-        outcome = extents.error();
-        break;
-      }
-      std::uint64_t mapped = 0;
-      for (const Extent& extent : *extents) {
-        const MutableBytes part =
-            unknown.into.subspan(mapped * kBlockBytes, extent.blocks * kBlockBytes);
-        mapped += extent.blocks;
-        if (extent.where == Where::zero) {
-          fill_zero(part);
-        } else {
-          planned.wants.push_back({Address::from_raw(extent.place), part});
-        }
-      }
-      VMS_ASSERT(mapped * kBlockBytes == unknown.into.size());
+      outcome = co_await look_up(planned.top, unknown.lbn, unknown.into, planned.wants);
+      if (!outcome) break;
     }
     std::vector<Address> addresses;
     for (const BlockWant& want : planned.wants) addresses.push_back(want.address);

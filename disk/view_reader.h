@@ -58,6 +58,10 @@ class ViewReader {
   [[nodiscard]] bool try_read_blocks(Lbn lbn, MutableBytes into);
   [[nodiscard]] bool try_resolve(const Plan& plan, std::vector<BlockWant>& wants);
   [[nodiscard]] Task<Result<void>> read_blocks(Lbn lbn, MutableBytes into);
+  [[nodiscard]] Task<Result<void>> look_up(Address top,
+                                           Lbn lbn,
+                                           MutableBytes into,
+                                           std::vector<BlockWant>& wants);
   [[nodiscard]] Task<Result<std::vector<snapshot::Extent>>> map_pieces(
       std::vector<Mapping::Piece> pieces, Address top, std::size_t extents_max);
 

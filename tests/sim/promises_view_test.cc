@@ -270,6 +270,48 @@ TEST_F(Promises, R8_free_between_snapshot_cas_and_answer) {
   EXPECT_EQ(read_snapshot(b_, "d", "s", 0, 8), Tags(8, 1));
 }
 
+// The request that makes a second snapshot is lost; the disk's own record would not change by it,
+// so the record as it was proves nothing.
+TEST_F(Promises, R8_snapshot_whose_request_was_lost_is_made) {
+  create("d");
+  DiskPtr disk = open(a_, "d");
+  write(a_, disk, 0, 8, 1);
+  flush(a_, disk);
+  snapshot(a_, "d", "one");
+  checkpoint(a_, disk);
+  Running<Result<disk::SnapshotTiming>> cut(a_.process(), disk->snapshot("two"));
+  run_to("disk.before_cut");
+  catalogue().plan(meta::MemFault::lost_request);
+  ASSERT_TRUE(cut.wait(kStuck));
+  EXPECT_TRUE(cut.outcome());
+  EXPECT_EQ(read_snapshot(b_, "d", "two", 0, 8), Tags(8, 1));
+  close(a_, disk);
+}
+
+// An owner is stopped between its root and the snapshot that is to name it; the next owner goes on,
+// and the root's pages are collected. When it wakes, the snapshot stays what it was.
+TEST_F(Promises, I4_owner_that_was_stopped_names_no_collected_pages) {
+  create("d");
+  DiskPtr disk = open(a_, "d");
+  write(a_, disk, 0, 8, 1);
+  flush(a_, disk);
+  Running<Result<disk::SnapshotTiming>> cut(a_.process(), disk->snapshot("s"));
+  run_to("disk.root_named");
+  hold(a_);
+  world_.run_for(std::chrono::seconds(10));
+  DiskPtr next = open(b_, "d");
+  for (Tag tag = 2; tag < 5; ++tag) {
+    write(b_, next, 0, 8, tag);
+    checkpoint(b_, next);
+  }
+  collect(b_);
+  let_go(a_);
+  world_.run_for(std::chrono::seconds(10));
+  EXPECT_TRUE(cut.ended());
+  EXPECT_EQ(read_snapshot(b_, "d", "s", 0, 8), Tags(8, 1));
+  close(b_, next);
+}
+
 // Whatever happens to its disk, and to the clone that was made of it.
 TEST_F(Promises, I4_a_snapshots_bytes_never_change) {
   create("d");

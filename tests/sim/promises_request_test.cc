@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// Promises about the answer to a guest's request, whatever went on before it.
+#include "base/limits.h"
+#include "tests/sim/promises_fixture.h"
+
+namespace vmstore::sim {
+namespace {
+
+/// A write as a guest's: while it waits, the disk is not quiet.
+Task<Outcome> guest_write(DiskPtr disk, std::uint64_t lbn, Tag tag) {
+  disk->note_request_begin();
+  const std::vector<std::byte> bytes = tagged(lbn, 1, tag);
+  const auto outcome = co_await disk->write(lbn * kBlockBytes, bytes);
+  disk->note_request_end();
+  co_return outcome;
+}
+
+// Node and nbdkit die at once; in the node's grace the disk is opened without its token. A flush is
+// the first request: what the dead process acknowledged is committed before it is answered.
+TEST_F(Promises, I1_flush_is_the_first_request_after_both_died) {
+  create("d");
+  DiskPtr disk = open(a_, "d");
+  write(a_, disk, 0, 2, 1);
+  flush(a_, disk);
+  write(a_, disk, 0, 2, 2);  // acknowledged, in the batch file only
+  node_.process().freeze();
+  bury(a_);
+  restart_node(Death::kill);
+  start_host(a_);
+  disk = open(a_, "d");
+  ASSERT_FALSE(disk->is_owner()) << "no grace: this test shows nothing";
+  flush(a_, disk);
+  cut_power();
+  disk = open(b_, "d");
+  EXPECT_EQ(read(b_, disk, 0, 2), Tags(2, 2));
+  close(b_, disk);
+}
+
+// A disk that somebody else holds, and no process of this host ever wrote: nothing to flush.
+TEST_F(Promises, flush_of_a_disk_that_another_holds_does_not_wait) {
+  create("d");
+  DiskPtr disk = open(a_, "d");
+  write(a_, disk, 0, 2, 1);
+  const DiskPtr other = open(b_, "d");
+  const TimePoint before = world_.now();
+  flush(b_, other);
+  EXPECT_LT(world_.now() - before, std::chrono::seconds(1));
+  EXPECT_TRUE(disk->is_owner());
+  close(a_, disk);
+  must(b_, other->leave());
+}
+
+// Several requests wait out the node's grace; one of them gets the token, and none may go on asking
+// "the holder", which is its own process.
+TEST_F(Promises, every_write_that_waited_for_the_token_is_answered) {
+  create("d");
+  DiskPtr disk = open(a_, "d");
+  write(a_, disk, 0, 1, 1);
+  flush(a_, disk);
+  node_.process().freeze();
+  bury(a_);
+  restart_node(Death::kill);
+  start_host(a_);
+  disk = open(a_, "d");
+  disk->set_connected(true);
+  std::vector<Pending> pending;
+  for (std::uint64_t i = 0; i < 4; ++i) pending.push_back(begin(a_, guest_write(disk, i, i + 2)));
+  for (const Pending& one : pending) finish(one);
+  EXPECT_EQ(read(a_, disk, 0, 4), (Tags{2, 3, 4, 5}));
+  disk->set_connected(false);
+  close(a_, disk);
+}
+
+// More extents than one look-up gives, in one request.
+TEST_F(Promises, I11_read_of_more_extents_than_a_look_up_gives) {
+  constexpr std::uint64_t kSpan = 10000;
+  create("d", kSpan);
+  DiskPtr disk = open(a_, "d");
+  for (std::uint64_t lbn = 0; lbn < kSpan; lbn += 2) write(a_, disk, lbn, 1, 7);
+  close(a_, disk);
+  disk = open(b_, "d");
+  const Tags found = read(b_, disk, 0, kSpan);
+  ASSERT_EQ(found.size(), kSpan);
+  for (std::uint64_t lbn = 0; lbn < kSpan; ++lbn)
+    ASSERT_EQ(found[lbn], lbn % 2 == 0 ? 7 : 0) << lbn;
+  close(b_, disk);
+}
+
+// A guest that zeroes the same place for hours owes no space for it, and goes on writing.
+TEST_F(Promises, C10_zeroes_without_end_leave_room_for_writes) {
+  create("d", 2048);
+  DiskPtr disk = open(a_, "d");
+  write(a_, disk, 0, 1, 1);
+  for (int i = 0; i < 100'000; ++i) {
+    if (!disk->try_zero(4096 * kBlockBytes / 8, 100 * kBlockBytes)) zero(a_, disk, 512, 100);
+  }
+  write(a_, disk, 1, 1, 2);
+  flush(a_, disk);
+  EXPECT_EQ(read(a_, disk, 0, 2), (Tags{1, 2}));
+  EXPECT_LT(node_.files().used_bytes(), 512 * limits::kMiB);
+  close(a_, disk);
+}
+
+}  // namespace
+}  // namespace vmstore::sim
