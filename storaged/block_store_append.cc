@@ -218,6 +218,7 @@ Task<Result<KeyLength>> BlockStore::append(AppendRequest request) {
   VMS_CO_TRY(const auto pass, s.calls.enter());
   VMS_CO_TRY(const auto checked, s.check_append(request));
   VMS_CO_TRY(const auto key, s.find_undamaged(request.key));
+  if (checked.record.disk != key->state.disk) co_return Errc::invalid_argument;
   while (key->unwinding > 0) static_cast<void>(co_await key->changed.wait_pulse());
   if (s.broken) co_return *s.broken;
   if (!key->live) co_return Errc::not_found;

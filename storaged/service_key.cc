@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // key_*: block files. Each request becomes one call of BlockStore, after every number was checked.
+#include <algorithm>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -38,7 +39,8 @@ Result<KeyAndToken> get_key_and_token(const Request& request) {
   return KeyAndToken{key, token};
 }
 
-/// The record a client sent: decodable, whole, and of the key and disk that the request names.
+/// The record a client sent: decodable, whole, and of the key that the request names. That it is of
+/// the key's disk, too, is checked where the key is at hand.
 Result<wire::RecordHeader> get_record(const std::string& bytes, KeyId key) {
   if (bytes.empty() || bytes.size() > limits::kRecordHeaderBytesMax) return Errc::invalid_argument;
   VMS_TRY(auto decoded, wire::decode_record(as_byte_span(bytes)));
@@ -88,10 +90,20 @@ Task<net::Answer> create(Node& node, wire::Frame request) {
   co_return answer_with(reply);
 }
 
+/// Without grants nothing tells that an older block is still there when a record names it, and
+/// garbage collection relies on it that none does (docs/decisions/002-one-node-gc.md).
+bool names_older_blocks(const wire::RecordHeader& header) {
+  return header.generation != Generation() ||
+         std::any_of(header.runs.begin(), header.runs.end(), [](const wire::Run& run) {
+           return run.kind == wire::RunKind::at_address;
+         });
+}
+
 Result<AppendRequest> get_append(wire::Frame& request) {
   VMS_TRY(const auto message, wire::parse<pb::KeyAppendRequest>(request.control));
   VMS_TRY(const auto which, get_key_and_token(message));
   VMS_TRY(const auto header, get_record(message.record(), which.key));
+  if (names_older_blocks(header)) return Errc::unsupported;
   AppendRequest append;
   append.key = which.key;
   append.token = which.token;

@@ -264,6 +264,35 @@ TEST_F(ServiceKey, RecordMustFitItsRequest) {
   EXPECT_EQ(error_with([](auto&) {}), Errc::ok);
 }
 
+/// What garbage collection's proof says cannot be there: see decision 2.
+TEST_F(ServiceKey, RecordsThatNameOlderBlocksAreUnsupported) {
+  Owner owner(*client_, key_number(1));
+  owner.create();
+  owner.append(1, 1);
+  const wire::Payload payload = make_blocks(1, 2);
+  wire::RecordHeader header = owner.record(payload);
+  const Address older = *Address::make(key_number(1), BlockIndex{0});
+  header.runs.push_back({wire::RunKind::at_address, Lbn(8), 1, older});
+  EXPECT_EQ(client_->error_of(wire::Opcode::key_append, owner.append_request(header), payload),
+            Errc::unsupported);
+  header = owner.record(payload);
+  header.generation = Generation(1);
+  EXPECT_EQ(client_->error_of(wire::Opcode::key_append, owner.append_request(header), payload),
+            Errc::unsupported);
+  owner.append(1, 2);
+}
+
+TEST_F(ServiceKey, RecordOfAnotherDiskIsRefused) {
+  Owner owner(*client_, key_number(1));
+  owner.create();
+  const wire::Payload payload = make_blocks(1, 1);
+  wire::RecordHeader header = owner.record(payload);
+  header.disk = DiskId{9, 9};
+  EXPECT_EQ(client_->error_of(wire::Opcode::key_append, owner.append_request(header), payload),
+            Errc::invalid_argument);
+  owner.append(1, 1);
+}
+
 TEST_F(ServiceKey, AppendWhoseBlocksDoNotMatchTheirSumsIsRefused) {
   Owner owner(*client_, key_number(1));
   owner.create();
