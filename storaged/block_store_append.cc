@@ -35,7 +35,7 @@ Result<void> write_checked(KeyFiles& files,
 /// `folder`: the file is new, its name must be durable as well; else empty.
 Result<void> sync_blocks(Files& folders, KeyFiles& files, const std::string& folder) {
   VMS_FAULT("data.before_sync");
-  VMS_CHECK(files.data().sync());
+  VMS_CHECK(files.sync(KeyFileKind::data));
   if (!folder.empty()) VMS_CHECK(folders.sync_folder(folder));
   VMS_FAULT("data.after_sync");
   return success();

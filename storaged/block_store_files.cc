@@ -56,9 +56,9 @@ Result<Key::Allocated> extend_all(KeyFiles& files,
 Result<void> sync_all(Files& folders, KeyFiles& files, const std::string& folder) {
   VMS_FAULT("reserve.before_sync");
   if (!folder.empty()) VMS_CHECK(folders.sync_folder(folder));
-  VMS_CHECK(files.data().sync());
-  VMS_CHECK(files.sums().sync());
-  VMS_CHECK(files.log().sync());
+  VMS_CHECK(files.sync(KeyFileKind::data));
+  VMS_CHECK(files.sync(KeyFileKind::sums));
+  VMS_CHECK(files.sync(KeyFileKind::log));
   VMS_FAULT("reserve.after_sync");
   return success();
 }

@@ -28,11 +28,11 @@ Result<void> sync_key(KeyFiles& files, const LogHead& head, bool data_dirty, Dou
   VMS_FAULT("destage.before_sync");
   if (data_dirty) {
     doubt = Doubt::newest_blocks;
-    VMS_CHECK(files.data().sync());
+    VMS_CHECK(files.sync(KeyFileKind::data));
     doubt = Doubt::everything;
   }
-  VMS_CHECK(files.sums().sync());
-  VMS_CHECK(files.log().sync());
+  VMS_CHECK(files.sync(KeyFileKind::sums));
+  VMS_CHECK(files.sync(KeyFileKind::log));
   VMS_FAULT("destage.after_sync");
   return success();
 }

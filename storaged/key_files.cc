@@ -233,6 +233,17 @@ Result<void> KeyFiles::remove(Files& files, KeyId key) {
   return success();
 }
 
+Result<void> KeyFiles::sync(KeyFileKind kind) {
+  const auto index = static_cast<std::size_t>(kind);
+  SyncState& state = syncs_.at(index);
+  const std::array<File*, 3> files{data_.get(), log_.get(), sums_.get()};
+  const std::lock_guard lock(state.mutex);
+  if (state.failed) return Errc::io_error;
+  const auto synced = files.at(index)->sync();
+  state.failed = !synced.has_value();
+  return synced;
+}
+
 Result<void> KeyFiles::write_head(const LogHead& head) {
   const auto slot = encode_log_head(head);
   return log_->write((head.generation % 2) * kHeadSlotStride, slot);

@@ -10,6 +10,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -92,6 +93,10 @@ class KeyFiles {
   /// Removes what is there. Durable after sync_folder().
   [[nodiscard]] static Result<void> remove(Files& files, KeyId key);
 
+  /// Syncs one of the files. The system tells an open file once that a write-back failed: syncs of
+  /// one file wait for each other, and after one that failed every later one fails too.
+  [[nodiscard]] Result<void> sync(KeyFileKind kind);
+
   [[nodiscard]] File& data() noexcept { return *data_; }
   [[nodiscard]] File& log() noexcept { return *log_; }
   [[nodiscard]] File& sums() noexcept { return *sums_; }
@@ -126,6 +131,11 @@ class KeyFiles {
   std::unique_ptr<File> data_;
   std::unique_ptr<File> log_;
   std::unique_ptr<File> sums_;
+  struct SyncState {
+    std::mutex mutex;  // held for one sync
+    bool failed = false;
+  };
+  std::array<SyncState, 3> syncs_;  // by KeyFileKind
 };
 
 }  // namespace vmstore::storaged

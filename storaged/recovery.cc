@@ -129,9 +129,9 @@ Result<KeyFiles*> Recovery::files_of(RecoveredKey& key, bool create) {
 Result<void> Recovery::sync(RecoveredKey& key) {
   if (!key.files || key.bad_mark) return success();
   VMS_FAULT("recover.before_sync");
-  VMS_CHECK(key.files->data().sync());
-  VMS_CHECK(key.files->sums().sync());
-  VMS_CHECK(key.files->log().sync());
+  VMS_CHECK(key.files->sync(KeyFileKind::data));
+  VMS_CHECK(key.files->sync(KeyFileKind::sums));
+  VMS_CHECK(key.files->sync(KeyFileKind::log));
   VMS_FAULT("recover.after_sync");
   return success();
 }
@@ -333,7 +333,7 @@ Result<void> Recovery::finish(RecoveredKey& key) {
   }
   // The head that was read may only be in the page cache, and the next one goes over the other
   // slot: never may both be unsynced.
-  VMS_CHECK(files->log().sync());
+  VMS_CHECK(files->sync(KeyFileKind::log));
   VMS_FAULT("recover.before_head");
   ++key.head.generation;
   VMS_CHECK(files->write_head(key.head));

@@ -78,13 +78,13 @@ Result<void> write_copy(Files& files, KeyFiles& old, JournalScan& ring, const Sa
 
 Result<void> salvage(Files& files, KeyFiles& old, JournalScan& ring, const SalvageWork& work) {
   VMS_FAULT("salvage.before_copy");
-  VMS_CHECK(old.sums().sync());
-  VMS_CHECK(old.log().sync());
+  VMS_CHECK(old.sync(KeyFileKind::sums));
+  VMS_CHECK(old.sync(KeyFileKind::log));
   if (work.copy) VMS_CHECK(write_copy(files, old, ring, work));
   VMS_CHECK(files.sync_folder(key_folder(work.head.key)));
   VMS_FAULT("salvage.before_head");
   VMS_CHECK(old.write_head(work.head));
-  VMS_CHECK(old.log().sync());
+  VMS_CHECK(old.sync(KeyFileKind::log));
   VMS_FAULT("salvage.after_head");
   return success();
 }

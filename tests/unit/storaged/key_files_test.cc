@@ -125,6 +125,27 @@ TEST(KeyFiles, AMissingFileIsUnknownNotAbsent) {
   EXPECT_EQ(KeyFiles::open(files, key).error(), Errc::unknown);
 }
 
+/// The second caller must not be told that all is well because the first one had the error.
+TEST(KeyFiles, ASyncAfterAFailedOneFailsToo) {
+  sim::MemoryFiles files;
+  const KeyId key = sample_head().key;
+  ASSERT_TRUE(files.make_folder(kKeysFolder));
+  ASSERT_TRUE(files.make_folder(key_folder(key)));
+  const auto opened = KeyFiles::create(files, key);
+  ASSERT_TRUE(opened);
+  for (const KeyFileKind kind : {KeyFileKind::data, KeyFileKind::log, KeyFileKind::sums}) {
+    ASSERT_TRUE((*opened)->sync(kind));
+    sim::FileFault fault;
+    fault.operation = sim::FileOperation::sync;
+    files.fail(fault);  // once, as a device tells it
+    EXPECT_FALSE((*opened)->sync(kind));
+    EXPECT_FALSE((*opened)->sync(kind));
+  }
+  const auto again = KeyFiles::open(files, key);
+  ASSERT_TRUE(again);
+  EXPECT_TRUE((*again)->sync(KeyFileKind::data));
+}
+
 TEST(KeyFiles, SumsAreZeroBeforeTheSpaceIsGivenBack) {
   sim::MemoryFiles files;
   const KeyId key = sample_head().key;
