@@ -38,7 +38,8 @@ namespace vmstore::storaged {
 struct BlockStoreOptions {
   std::uint64_t journal_bytes = 0;  // 0: limits::kJournalBytes; tests use small rings
   std::uint64_t reserve_bytes = 0;  // space kept for acknowledged data and for freeing
-  std::size_t open_keys_max = 512;  // keys whose three files stay open; the process needs the limit
+  /// Keys whose three files stay open; see open_keys_for().
+  std::size_t open_keys_max = 512;
   /// A worker of its own for the ring, so that group writes never queue behind syncs; null: the
   /// pool.
   WorkerPool* journal_pool = nullptr;

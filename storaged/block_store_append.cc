@@ -35,8 +35,9 @@ Result<void> write_checked(KeyFiles& files,
 /// `folder`: the file is new, its name must be durable as well; else empty.
 Result<void> sync_blocks(Files& folders, KeyFiles& files, const std::string& folder) {
   VMS_FAULT("data.before_sync");
-  VMS_CHECK(files.sync(KeyFileKind::data));
+  // First, so that without a descriptor for it nothing of the file was tried.
   if (!folder.empty()) VMS_CHECK(folders.sync_folder(folder));
+  VMS_CHECK(files.sync(KeyFileKind::data));
   VMS_FAULT("data.after_sync");
   return success();
 }
@@ -119,7 +120,11 @@ Task<Result<void>> BlockStore::State::sync_data(std::shared_ptr<Key> key,
     const std::uint64_t covers = key->data_writes;
     const std::string folder = begin_data_sync(*key);
     auto work = [this, &opened, &folder] { return sync_blocks(files, *opened, folder); };
-    const auto synced = co_await run_on(pool, scheduler, work);
+    const auto synced = co_await run_opening(work);
+    if (!synced && is_out_of_descriptors(synced.error())) {
+      abandon_data_sync(*key);
+      co_return synced;
+    }
     if (synced) key->data_writes_synced = covers;
     end_data_sync(*key, synced);
   }
@@ -129,6 +134,11 @@ Task<Result<void>> BlockStore::State::sync_data(std::shared_ptr<Key> key,
 std::string BlockStore::State::begin_data_sync(Key& key) {
   key.data_syncing = true;
   return key.names_unsynced ? key_folder(key.id()) : std::string();
+}
+
+void BlockStore::State::abandon_data_sync(Key& key) {
+  key.data_syncing = false;
+  key.changed.pulse();
 }
 
 void BlockStore::State::end_data_sync(Key& key, const Result<void>& synced) {
@@ -153,11 +163,9 @@ Task<Result<void>> BlockStore::State::write_large(Op& op, const wire::Payload& b
   };
   const auto written = co_await run_on(pool, scheduler, work);
   --key.large_writing;
-  if (alone && written) end_data_sync(key, synced);
-  if (alone && !written) {
-    key.data_syncing = false;
-    key.changed.pulse();
-  }
+  const bool not_tried = !written || (!synced && is_out_of_descriptors(synced.error()));
+  if (alone && !not_tried) end_data_sync(key, synced);
+  if (alone && not_tried) abandon_data_sync(key);
   if (!written) {
     // Of one that ended already, with the key or with an append before it, nothing is missed.
     const bool harmless =
@@ -168,7 +176,7 @@ Task<Result<void>> BlockStore::State::write_large(Op& op, const wire::Payload& b
     co_return written.error();
   }
   if (op.ended) co_return op.result;  // an append before it failed
-  if (alone) co_return synced;
+  if (alone && !not_tried) co_return synced;
   co_return co_await sync_data(op.key, op.files);
 }
 

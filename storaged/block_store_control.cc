@@ -93,7 +93,7 @@ Task<Result<KeyState>> BlockStore::State::create_again(std::shared_ptr<Key> key,
 Task<Result<void>> BlockStore::State::create_files(std::shared_ptr<Key> key, ByteSpan record) {
   const LogHead head = key->state;
   auto work = [this, &head, record] { return make_files(files, head, record); };
-  const auto made = co_await run_on(pool, scheduler, work);
+  const auto made = co_await run_opening(work);
   if (made) {
     key->live = true;
     key->names_unsynced = true;
@@ -115,7 +115,7 @@ Task<void> BlockStore::State::undo_create(std::shared_ptr<Key> key) {
   const auto taken_back = co_await commit(op);
   if (taken_back) {
     auto work = [this, &key] { return KeyFiles::remove(files, key->id()); };
-    ignore(co_await run_on(pool, scheduler, work), "the entry in the ring removes them at a start");
+    ignore(co_await run_opening(work), "the entry in the ring removes them at a start");
     finish_effects(*key);
   }
   keys.erase(key->id());
@@ -271,7 +271,7 @@ Task<Result<void>> BlockStore::remove(KeyId key_id) {
     VMS_FAULT("remove.after_files");
     return success();
   };
-  const auto removed = co_await run_on(s.pool, s.scheduler, work);
+  const auto removed = co_await s.run_opening(work);
   s.finish_effects(*key);
   if (!removed) {  // something of it is left: to be tried again, never to be believed
     VMS_LOG(error,

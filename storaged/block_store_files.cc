@@ -100,6 +100,27 @@ void BlockStore::State::close_surplus_files() {
   if (open_keys.size() > options.open_keys_max + options.open_keys_max / 4) destage_work.set();
 }
 
+bool BlockStore::State::close_unused_files() {
+  const std::size_t before = open_keys.size();
+  const std::size_t kept = before / 2;
+  auto it = open_keys.begin();
+  while (it != open_keys.end() && open_keys.size() > kept) {
+    Key& key = **it++;
+    const bool synced = !key.dirty && !key.destaging && !key.mark_needed;
+    if (synced && key.idle() && key.files.use_count() == 1) drop_files(key);
+  }
+  const bool closed = open_keys.size() < before || !shared_descriptors.empty();
+  shared_descriptors.clear();
+  return closed;
+}
+
+Task<void> BlockStore::State::wait_for_descriptors() {
+  if (close_unused_files()) co_return;
+  // What is open has changes that are not synced, or is in use: both pass.
+  destage_work.set();
+  co_await sleep_for(scheduler, kDescriptorPause);
+}
+
 Task<Result<std::shared_ptr<KeyFiles>>> BlockStore::State::files_of(std::shared_ptr<Key> key) {
   if (key->files) {
     open_keys.splice(open_keys.end(), open_keys, key->lru);
@@ -108,7 +129,7 @@ Task<Result<std::shared_ptr<KeyFiles>>> BlockStore::State::files_of(std::shared_
   const std::uint64_t renewals = key->renewals;
   const KeyLength length = key->state.length;
   auto work = [this, &key, &length] { return open_checked(files, key->id(), length); };
-  const auto opened = co_await run_on(pool, scheduler, work);
+  const auto opened = co_await run_opening(work);
   if (renewals != key->renewals) co_return co_await files_of(key);  // these have no name any more
   if (!opened) {
     if (opened.error() == Errc::unknown && !key->removed) {
@@ -170,7 +191,8 @@ Task<Result<void>> BlockStore::State::reserve_space(std::shared_ptr<Key> key,
   VMS_CO_CHECK(co_await allocate(key, opened, ends, false));
   const std::string folder = key->names_unsynced ? key_folder(key->id()) : std::string();
   auto sync = [this, &opened, &folder] { return sync_all(files, *opened, folder); };
-  const auto synced = co_await run_on(pool, scheduler, sync);
+  const auto synced = co_await run_opening(sync);
+  if (!synced && is_out_of_descriptors(synced.error())) co_return synced;
   ++counters.syncs;
   if (synced) key->names_unsynced = false;
   if (!synced) fail_key(*key, "its reserved space cannot be synced", synced.error());

@@ -180,10 +180,11 @@ Task<Result<KeyFilesAnswer>> BlockStore::key_files(KeyId key_id) {
     co_return answer_of(std::static_pointer_cast<SharedFiles>(found->second), key->state.length);
   }
   auto work = [&s, key_id] { return open_shared(s.files, key_id); };
-  VMS_CO_TRY(const auto shared, co_await run_on(s.pool, s.scheduler, work));
+  VMS_CO_TRY(const auto shared, co_await s.run_opening(work));
   if (!key->live) co_return Errc::not_found;
   known.emplace_back(key_id, shared);
-  if (known.size() > kSharedDescriptorsMax) known.pop_front();
+  const std::size_t most = std::min(kSharedDescriptorsMax, s.options.open_keys_max);
+  if (known.size() > most) known.pop_front();
   co_return answer_of(shared, key->state.length);
 }
 

@@ -35,7 +35,8 @@ Task<void> BlockStore::State::salvage_key(std::shared_ptr<Key> key) {
     JournalScan ring = journal->reader();
     const auto old = key->files;
     auto write = [this, &old, &ring, &work] { return salvage(files, *old, ring, work); };
-    written = co_await run_on(pool, scheduler, write);
+    written = co_await run_opening(write);
+    if (!written && is_out_of_descriptors(written.error())) co_return;  // wanted as before
     if (written) adopt_salvaged(*key, work.head);
   }
   key->salvage = written ? Salvage::done : Salvage::none;

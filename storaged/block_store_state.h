@@ -5,6 +5,7 @@
 // given copies or objects that nobody else touches meanwhile.
 #pragma once
 
+#include <chrono>
 #include <deque>
 #include <list>
 #include <map>
@@ -13,6 +14,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <unordered_map>
 #include <vector>
 
@@ -30,6 +32,10 @@ inline constexpr std::uint64_t kLogAheadBytes = 64 * limits::kKiB;
 inline constexpr std::uint64_t kSumsAheadBytes = 16 * limits::kKiB;
 /// Appends on their way, of all keys: beyond it they are refused as `busy`.
 inline constexpr std::uint64_t kAppendBytesInFlightMax = 512 * limits::kMiB;
+
+/// How often what found no descriptor is tried again, with pauses: about a second.
+inline constexpr int kDescriptorAttempts = 20;
+inline constexpr std::chrono::milliseconds kDescriptorPause{50};
 
 struct BlockStore::State {
   State(Scheduler& home, WorkerPool& workers, Files& folder, BlockStoreOptions wanted);
@@ -67,6 +73,13 @@ struct BlockStore::State {
   /// Others have got their names, and are synced.
   void forget_files(Key& key);
   void close_surplus_files();
+  /// Closes half of what is open and not in use; false when there was nothing.
+  bool close_unused_files();
+  /// Runs `work`, which opens files, on a worker. When the process is out of descriptors, unused
+  /// files are closed and it is run again; `busy` when that does not help.
+  template <class Work>
+  [[nodiscard]] Task<std::invoke_result_t<Work&>> run_opening(Work& work);
+  [[nodiscard]] Task<void> wait_for_descriptors();
   /// Space for the key up to these ends really allocated; a little more when `ahead`.
   [[nodiscard]] Task<Result<void>> allocate(std::shared_ptr<Key> key,
                                             std::shared_ptr<KeyFiles> opened,
@@ -140,6 +153,8 @@ struct BlockStore::State {
   /// The folder whose names must be synced too; empty: none.
   [[nodiscard]] static std::string begin_data_sync(Key& key);
   void end_data_sync(Key& key, const Result<void>& synced);
+  /// Nothing was tried: neither synced nor failed.
+  static void abandon_data_sync(Key& key);
   [[nodiscard]] Task<Result<KeyLength>> answer_repeated(std::shared_ptr<Key> key,
                                                         const AppendRequest& request);
 
@@ -169,5 +184,15 @@ struct BlockStore::State {
   // ---- descriptors for short cuts: block_store_read.cc ----
   std::list<std::pair<KeyId, std::shared_ptr<void>>> shared_descriptors;
 };
+
+template <class Work>
+Task<std::invoke_result_t<Work&>> BlockStore::State::run_opening(Work& work) {
+  for (int attempt = 0;; ++attempt) {
+    auto outcome = co_await run_on(pool, scheduler, work);
+    if (outcome || !is_out_of_descriptors(outcome.error())) co_return outcome;
+    if (attempt == kDescriptorAttempts) co_return Error(Errc::busy, outcome.error().os_errno);
+    co_await wait_for_descriptors();
+  }
+}
 
 }  // namespace vmstore::storaged

@@ -18,6 +18,7 @@
 #include "net/asio_transport.h"
 #include "net/block_on.h"
 #include "net/io_thread.h"
+#include "storaged/descriptors.h"
 #include "storaged/http.h"
 #include "storaged/node.h"
 
@@ -163,6 +164,12 @@ Result<void> Daemon::State::start_node() {
   options.journal_bytes = config.journal_bytes;
   options.reserve_bytes =
       config.reserve_bytes != 0 ? config.reserve_bytes : default_reserve(*files);
+  const std::uint64_t descriptors = raise_descriptor_limit();
+  options.open_keys_max = open_keys_for(descriptors);
+  VMS_LOG(info,
+          "node",
+          "up to " << descriptors << " descriptors: the files of " << options.open_keys_max
+                   << " keys stay open");
   options.own_uid = ::geteuid();
   options.data_folder = config.data_folder;
   options.version = VMSTORE_VERSION;

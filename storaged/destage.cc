@@ -5,8 +5,9 @@
 // Invariants: the tail moves behind a group only after every file that the group changed was synced
 // and every name it made or removed is durable; a key whose sync failed is first written anew
 // (salvage.h) or marked as lost on stable storage; a destage writes nothing into the ring, so a
-// full ring cannot stop it.
+// full ring cannot stop it; without a descriptor for it a round is done again, all of it.
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "base/fault.h"
@@ -125,8 +126,9 @@ Task<Result<void>> BlockStore::State::settle_failed_keys(std::vector<std::shared
     if (!key->mark_needed || key->removed) continue;
     if (key->salvage == Salvage::wanted) co_await salvage_key(key);
     if (!key->mark_needed) continue;
+    if (key->salvage == Salvage::wanted) co_return Error(Errc::busy, EMFILE);  // not tried: later
     auto work = [this, &key] { return write_bad_mark(files, key->id()); };
-    const auto marked = co_await run_on(pool, scheduler, work);
+    const auto marked = co_await run_opening(work);
     if (!marked) co_return marked.error();
     key->mark_needed = false;
   }
@@ -147,7 +149,13 @@ Task<Result<void>> BlockStore::State::destage(bool clean) {
     VMS_FAULT("destage.after_names");
     return success();
   };
-  if (synced) synced = co_await run_on(pool, scheduler, work);
+  if (synced) synced = co_await run_opening(work);
+  if (!synced && is_out_of_descriptors(synced.error())) {
+    VMS_LOG(warning, "storaged", "out of descriptors: what was written is made durable later");
+    for (const auto& key : round) mark_dirty(key);
+    dirty_folders.insert(folders.begin(), folders.end());
+    co_return synced;
+  }
   if (!synced) {
     break_store("what was written cannot be made durable", synced.error());
     co_return *broken;
@@ -182,7 +190,10 @@ Task<void> BlockStore::State::run_destaging() {
     destage_work.reset();
     if (stopping) co_return;
     const auto done = co_await destage(false);
-    if (!done) co_return;  // broken: said and remembered
+    if (done) continue;
+    if (broken) co_return;  // said and remembered
+    co_await sleep_for(scheduler, kDescriptorPause);
+    destage_work.set();
   }
 }
 

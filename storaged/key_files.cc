@@ -2,6 +2,7 @@
 #include "storaged/key_files.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <utility>
 
@@ -189,6 +190,10 @@ Result<KeyFileName> parse_key_file_name(std::string_view name) {
                     suffix == "copy-data" || suffix == "copy-log" || suffix == "copy-sums";
   if (!key || !ours) return Errc::foreign_store;
   return KeyFileName{*key, std::string(suffix)};
+}
+
+bool is_out_of_descriptors(const Error& error) noexcept {
+  return error.os_errno == EMFILE || error.os_errno == ENFILE;
 }
 
 KeyFiles::KeyFiles(std::unique_ptr<File> data,

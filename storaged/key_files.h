@@ -83,6 +83,9 @@ struct KeyFileName {
 /// `foreign_store` for a name that no node of ours makes.
 [[nodiscard]] Result<KeyFileName> parse_key_file_name(std::string_view name);
 
+/// The process (or the host) has no descriptor left: nothing is wrong with what was to be opened.
+[[nodiscard]] bool is_out_of_descriptors(const Error& error) noexcept;
+
 /// The open files of one key. THREADS: any; every call blocks.
 class KeyFiles {
  public:

@@ -21,6 +21,7 @@ BlockStoreOptions store_options(const NodeOptions& options) {
   BlockStoreOptions wanted;
   wanted.journal_bytes = options.journal_bytes;
   wanted.reserve_bytes = options.reserve_bytes;
+  wanted.open_keys_max = options.open_keys_max;
   wanted.journal_pool = options.journal_pool;
   return wanted;
 }

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <utility>
 
 #include "base/checksum.h"
@@ -96,8 +95,7 @@ void Recovery::damage(RecoveredKey& key, std::string_view why) {
 
 Result<void> Recovery::contain(RecoveredKey& key, const Error& error) {
   // Full or out of descriptors: nothing is wrong with the key, and the ring still holds it all.
-  const bool not_its_own =
-      error == Errc::no_space || error.os_errno == EMFILE || error.os_errno == ENFILE;
+  const bool not_its_own = error == Errc::no_space || is_out_of_descriptors(error);
   if (not_its_own) return error;
   damage(key, to_string(error));
   if (key.bad_mark) return success();
@@ -110,18 +108,27 @@ Result<void> Recovery::contain(RecoveredKey& key, const Error& error) {
   return success();
 }
 
+Result<void> Recovery::close_oldest() {
+  // Synced before it is closed: an error of its write-back is told to an open file only.
+  RecoveredKey& oldest = keys_.at(open_.front());
+  open_.pop_front();
+  const auto synced = sync(oldest);
+  oldest.files.reset();
+  if (!synced) VMS_CHECK(contain(oldest, synced.error()));
+  return success();
+}
+
 Result<KeyFiles*> Recovery::files_of(RecoveredKey& key, bool create) {
   if (key.files) return key.files.get();
-  if (open_.size() >= kOpenKeysMax) {
-    // Synced before it is closed: an error of its write-back is told to an open file only.
-    RecoveredKey& oldest = keys_.at(open_.front());
-    open_.pop_front();
-    const auto synced = sync(oldest);
-    oldest.files.reset();
-    if (!synced) VMS_CHECK(contain(oldest, synced.error()));
-  }
+  if (open_.size() >= kOpenKeysMax) VMS_CHECK(close_oldest());
   const KeyId id = key.head.key;
-  VMS_TRY(key.files, create ? KeyFiles::create(files_, id) : KeyFiles::open(files_, id));
+  for (;;) {
+    auto opened = create ? KeyFiles::create(files_, id) : KeyFiles::open(files_, id);
+    if (opened) key.files = std::move(*opened);
+    if (opened) break;
+    if (!is_out_of_descriptors(opened.error()) || open_.empty()) return opened.error();
+    VMS_CHECK(close_oldest());
+  }
   open_.push_back(id);
   return key.files.get();
 }

@@ -73,6 +73,7 @@ class Recovery {
   void damage(RecoveredKey& key, std::string_view why);
   /// An error of the key's own files: it is marked, and recovery goes on without it.
   Result<void> contain(RecoveredKey& key, const Error& error);
+  Result<void> close_oldest();
   Result<KeyFiles*> files_of(RecoveredKey& key, bool create = false);
   Result<void> sync(RecoveredKey& key);
 

@@ -2,6 +2,8 @@
 // The block store on devices that are full, that fail, and that changed behind its back.
 #include <gtest/gtest.h>
 
+#include <cerrno>
+
 #include "storaged/journal.h"
 #include "storaged/key_files.h"
 #include "tests/unit/storaged/store_fixture.h"
@@ -87,6 +89,56 @@ class StoreFaults : public ::testing::Test {
   KeyModel one_{key_number(1)};
   KeyModel two_{key_number(2)};
 };
+
+// ---- no descriptor left ----
+
+constexpr Error kEmfile(Errc::io_error, EMFILE);
+
+TEST_F(StoreFaults, OutOfDescriptorsUnusedFilesAreClosedAndTheCallGoesOn) {
+  KeyModel three(key_number(3));
+  machine_.files.fail(fault(FileOperation::open, name_of(three) + ".sums", kEmfile));
+  ASSERT_TRUE(machine_.create(three));
+  machine_.files.fail(fault(FileOperation::sync_folder, key_folder(three.key()), kEmfile));
+  machine_.append_well(three, 40, 1);  // past the ring: its name is synced with it
+  expect_whole(three);
+  machine_.stop();
+  machine_.start_well();
+  machine_.files.fail(fault(FileOperation::open, name_of(one_) + ".data", kEmfile));
+  expect_whole(one_);
+  append_works(one_);
+}
+
+TEST_F(StoreFaults, OutOfDescriptorsForLongIsBusyAndFailsNothing) {
+  KeyModel three(key_number(3));
+  ASSERT_TRUE(machine_.create(three));
+  KeyModel grown = three;
+  machine_.files.fail(fault(FileOperation::sync_folder, key_folder(three.key()), kEmfile, true));
+  EXPECT_EQ(code_of(machine_.append(grown.next(40, 1))), Errc::busy);
+  machine_.files.clear_faults();
+  append_works(three);
+}
+
+TEST_F(StoreFaults, OutOfDescriptorsADestageIsDoneLater) {
+  KeyModel three(key_number(3));
+  ASSERT_TRUE(machine_.create(three));
+  machine_.files.fail(fault(FileOperation::sync_folder, "keys/", kEmfile, true));
+  // More than the ring holds: the append that finds it full waits.
+  for (std::uint64_t i = 0; i < 100; ++i) {
+    sim::Running append(machine_.process(), machine_.store().append(three.next(8, i)));
+    if (append.wait(10s)) {
+      ASSERT_TRUE(append.outcome()) << to_string(append.outcome().error());
+      continue;
+    }
+    EXPECT_TRUE(machine_.store().takes_changes());
+    machine_.files.clear_faults();
+    ASSERT_TRUE(append.wait(1h));
+    ASSERT_TRUE(append.outcome());
+  }
+  EXPECT_TRUE(machine_.store().takes_changes());
+  machine_.power_cut();
+  machine_.start_well();
+  for (KeyModel* const key : {&one_, &two_, &three}) expect_whole(*key);
+}
 
 // ---- space that is not given back ----
 

@@ -3,8 +3,10 @@
 #include "storaged/daemon.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -14,6 +16,7 @@
 #include "net/block_on.h"
 #include "net/io_thread.h"
 #include "net/rpc_peer.h"
+#include "storaged/descriptors.h"
 #include "storaged/rebuild_meta.h"
 #include "wire/messages.h"
 #include "wire/vmstore.pb.h"
@@ -100,6 +103,27 @@ class DaemonTest : public ::testing::Test {
   std::string root_;
   Config config_;
 };
+
+TEST(Descriptors, OpenKeysFollowTheLimit) {
+  EXPECT_EQ(open_keys_for(524288), 512U);
+  EXPECT_EQ(open_keys_for(1024), 128U);
+  EXPECT_EQ(open_keys_for(160), 20U);
+  EXPECT_EQ(open_keys_for(0), 4U);
+}
+
+TEST_F(DaemonTest, TakesTheDescriptorsItMayHave) {
+  struct rlimit before {};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  struct rlimit low = before;
+  low.rlim_cur = std::min<rlim_t>(before.rlim_max, 512);
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &low), 0);
+  Daemon daemon(config_);
+  ASSERT_TRUE(daemon.start());
+  struct rlimit now {};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &now), 0);
+  EXPECT_EQ(now.rlim_cur, before.rlim_max);
+  ::setrlimit(RLIMIT_NOFILE, &before);
+}
 
 TEST_F(DaemonTest, ServesAndKeepsTheCatalogueAcrossRestarts) {
   StoreId store;
