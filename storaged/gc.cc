@@ -149,7 +149,7 @@ Task<Result<GcReport>> Gc::run_round(bool dry_run) {
   }
   VMS_CO_TRY(const GcCatalogue catalogue, co_await read_gc_catalogue(parts_.meta, state.revision));
   if (!dry_run && catalogue.revision != state.revision) co_return Errc::unknown;
-  GcMark mark(parts_.scheduler, parts_.store, parts_.meta, keys, stop_);
+  GcMark mark(parts_.scheduler, parts_.pool, parts_.store, parts_.meta, keys, stop_);
   VMS_CO_CHECK(co_await mark.run(catalogue));
   VMS_FAULT("gc.marked");
   GcReport report;

@@ -96,11 +96,15 @@ Task<Result<GcCatalogue>> read_gc_catalogue(meta::MetaStore& store, std::uint64_
 /// Pages straight from the key files, each checked against its sum there.
 class GcMark::Pages final : public snapshot::PageSource {
  public:
-  Pages(Scheduler& scheduler, BlockStore& store, const bool& stop, const std::uint64_t& visited)
-      : scheduler_(scheduler), store_(store), stop_(stop), visited_(visited) {}
+  explicit Pages(GcMark& mark)
+      : scheduler_(mark.scheduler_),
+        pool_(mark.pool_),
+        store_(mark.store_),
+        stop_(mark.stop_),
+        visited_(mark.pages_visited_) {}
   [[nodiscard]] Task<Result<snapshot::PagePtr>> load(Address address) override {
     // What the page cache has is read without a wait: without this the whole mark would be one.
-    if (visited_ % kPagesAtOnce == 0) co_await Yield(scheduler_);
+    if (visited_ % kPagesAtOnce == 0) co_await pause();
     if (stop_) co_return Errc::interrupted;
     std::vector<ReadRangeRequest> ranges(1);
     ranges.front().address = address;
@@ -112,18 +116,31 @@ class GcMark::Pages final : public snapshot::PageSource {
   }
 
  private:
+  /// By way of a worker: what a thread posts to itself runs before it looks at its sockets again.
+  [[nodiscard]] Task<void> pause() {
+    const auto nothing = []() -> Result<void> { return success(); };
+    ignore(co_await run_on(pool_, scheduler_, nothing), "it cannot fail");
+  }
+
   Scheduler& scheduler_;
+  WorkerPool& pool_;
   BlockStore& store_;
   const bool& stop_;
   const std::uint64_t& visited_;  // of the whole mark
 };
 
 GcMark::GcMark(Scheduler& scheduler,
+               WorkerPool& pool,
                BlockStore& store,
                meta::MetaStore& meta,
                const std::vector<KeyState>& keys,
                const bool& stop)
-    : scheduler_(scheduler), store_(store), meta_(meta), stop_(stop), log_(store, stop) {
+    : scheduler_(scheduler),
+      pool_(pool),
+      store_(store),
+      meta_(meta),
+      stop_(stop),
+      log_(store, stop) {
   for (const KeyState& key : keys) marks_[key.key].live.resize(key.length.blocks.value);
 }
 
@@ -256,7 +273,7 @@ Task<Result<void>> GcMark::mark_parts(const meta::pb::View& view) {
 
 Task<Result<void>> GcMark::mark_top(Address top) {
   if (top.is_unmapped()) co_return success();
-  Pages pages(scheduler_, store_, stop_, pages_visited_);
+  Pages pages(*this);
   snapshot::MarkVisitor visitor;
   visitor.on_page = [this](Address page, unsigned /*level*/) {
     ++pages_visited_;

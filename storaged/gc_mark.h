@@ -45,6 +45,7 @@ class GcMark {
  public:
   /// `keys`: what the node had before the catalogue was read; marks in other keys are dropped.
   GcMark(Scheduler& scheduler,
+         WorkerPool& pool,
          BlockStore& store,
          meta::MetaStore& meta,
          const std::vector<KeyState>& keys,
@@ -90,6 +91,7 @@ class GcMark {
   [[nodiscard]] KeyMarks* find_marks(KeyId key);
 
   Scheduler& scheduler_;
+  WorkerPool& pool_;
   BlockStore& store_;
   meta::MetaStore& meta_;
   const bool& stop_;
