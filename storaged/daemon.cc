@@ -286,8 +286,4 @@ std::string Daemon::http() const {
   return state_->http ? state_->http->where() : std::string();
 }
 
-Result<void> rebuild_catalogue(const Config& /*config*/) {
-  return Errc::unsupported;
-}
-
 }  // namespace vmstore::storaged

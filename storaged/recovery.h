@@ -84,7 +84,6 @@ class Recovery {
   std::set<KeyId> removed_keys_;
   std::deque<KeyId> open_;
   std::set<std::string> folders_;
-  std::set<KeyId> removed_;
 };
 
 }  // namespace vmstore::storaged

@@ -5,12 +5,10 @@
 // The folder counts the node's starts and so does the node's record in the catalogue. A start
 // raises the folder's count first, synced, then the catalogue's, so that without anything having
 // gone back the folder is equal or one ahead.
-//   folder below catalogue   the folder was rolled back (a copy from yesterday): what it says it
-//   has
-//                            may be less than it once acknowledged, so it gets a new incarnation
-//                            and no length of it is believed
-//   folder ahead by more     the catalogue was rolled back: refused, `vmstored --rebuild-meta`
-//   helps catalogue has no count   it takes the folder's
+// Folder below catalogue: the folder was rolled back (a copy from yesterday). What it says it has
+// may be less than it once acknowledged, so it gets a new incarnation and no length of it is
+// believed. Folder ahead by more than one: the catalogue was rolled back; refused, and
+// `vmstored --rebuild-meta` helps. Catalogue without a count: it takes the folder's.
 #pragma once
 
 #include "base/random.h"
