@@ -84,6 +84,10 @@ std::string control_socket(std::string_view run_folder) {
   return std::string(run_folder) + "/control.sock";
 }
 
+std::string store_file(std::string_view run_folder) {
+  return std::string(run_folder) + "/store";
+}
+
 std::string nbd_socket(std::string_view run_folder, std::string_view reference) {
   std::string name(reference);
   for (char& c : name) {

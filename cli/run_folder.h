@@ -23,6 +23,8 @@ namespace vmstore::cli {
 
 [[nodiscard]] std::string node_socket(std::string_view run_folder);
 [[nodiscard]] std::string control_socket(std::string_view run_folder);
+/// Remembers which store the node here served, until a planned stop.
+[[nodiscard]] std::string store_file(std::string_view run_folder);
 /// Of an export, NAME or NAME@SNAP. A path that would be too long for a socket gets a hash instead
 /// of its tail. REQUIRES: a valid reference.
 [[nodiscard]] std::string nbd_socket(std::string_view run_folder, std::string_view reference);

@@ -50,7 +50,13 @@ Answer<void> UpService::open() {
   VMS_CHECK(make_run_folder(options_.run_folder));
   VMS_CHECK(lock());
   std::error_code error;
-  std::filesystem::create_directories(options_.data_folder, error);
+  // An empty folder may be a file system that is not mounted: only who asks gets a store there.
+  if (!std::filesystem::exists(options_.data_folder, error) && !error) {
+    options_.create = true;
+    // The folder itself is the node's to make: it knows whether there was one.
+    const auto parent = std::filesystem::path(options_.data_folder).parent_path();
+    std::filesystem::create_directories(parent, error);
+  }
   if (error) {
     return Failure::from(Error(errno_to_errc(error.value()), error.value()),
                          options_.data_folder,
@@ -88,7 +94,8 @@ ServiceSpec UpService::node_spec() const {
                        options_.data_folder,
                        "--listen",
                        "unix:" + node_socket(options_.run_folder),
-                       "--create",
+                       "--store-file",
+                       store_file(options_.run_folder),
                        "--log-level",
                        options_.is_verbose ? "info" : "warning"};
   return spec;
@@ -116,8 +123,12 @@ Answer<pid_t> UpService::start(const ServiceSpec& spec) {
   UniqueFd reader(ends[0]);
   UniqueFd writer(ends[1]);
   fcntl(reader.get(), F_SETFL, O_NONBLOCK);
-  if (spec.name == kNode) unlink(node_socket(options_.run_folder).c_str());
   ProcessSpec process = spec.process;
+  if (spec.name == kNode) {
+    unlink(node_socket(options_.run_folder).c_str());
+    const bool is_first = !std::exchange(node_was_started_, true);
+    if (is_first && options_.create) process.argv.emplace_back("--create");
+  }
   // What is worth a line is said on stderr.
   const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
   process.stdout_fd = null.get();
@@ -296,6 +307,7 @@ void UpService::advance(SupervisorTime now) {
     }
     unlink(node_socket(options_.run_folder).c_str());
     unlink(control_socket(options_.run_folder).c_str());
+    unlink(store_file(options_.run_folder).c_str());
     phase_ = Phase::stopped;
   }
 }

@@ -4,7 +4,8 @@
 //
 // Invariants: one `up` per run folder (up.lock); every child dies with this process by SIGKILL,
 // which NBD clients with a reconnect delay do not notice once `up` runs again; a planned stop ends
-// the exports first (they commit and release), then the node.
+// the exports first (they commit and release), then the node; only the first start of the node may
+// make a store, and never in a folder that held one since the last planned stop.
 //
 // THREADS: one, the process's only one. Files are small and local, so they are written here.
 #pragma once
@@ -27,6 +28,7 @@ namespace vmstore::cli {
 
 struct UpOptions {
   std::string data_folder;
+  bool create = false;  // a store in an empty folder; where none was, one is made anyway
   std::string run_folder;
   std::string batch_folder;  // passed on for batch files; empty: each finds the default
   std::string vmstored;      // paths of the programs
@@ -103,6 +105,7 @@ class UpService final : private Supervisor::Host {
   UniqueFd lock_;
   UniqueFd control_;
   UniqueFd signals_;
+  bool node_was_started_ = false;
   Phase phase_ = Phase::starting;
   SupervisorTime ready_deadline_;
   std::list<ChildLog> logs_;

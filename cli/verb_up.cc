@@ -22,6 +22,7 @@ namespace {
 
 struct UpVerbOptions {
   std::string data;
+  bool create = false;
   bool detach = false;
 };
 struct DownOptions {
@@ -41,6 +42,7 @@ Answer<UpOptions> up_options(Context& context, const UpVerbOptions& options) {
   UpOptions up;
   const std::string data = options.data.empty() ? default_data_folder() : options.data;
   up.data_folder = std::filesystem::absolute(data).lexically_normal().string();
+  up.create = options.create;
   up.run_folder = context.run_folder();
   up.batch_folder = context.batch_folder();
   VMS_TRY(up.vmstored, find_program("vmstored"));
@@ -178,6 +180,7 @@ void add_up_verbs(VerbBook& book) {
                    options->data,
                    "Folder of the store (default: /var/lib/vmstore for root, else "
                    "~/.local/share/vmstore)");
+  start.add_flag("--create", options->create, "Make a store although the folder is there, empty");
   start.add_flag("--detach", options->detach, "Return when it runs");
   book.action(start, [options](Context& context) { return up(context, *options); });
 

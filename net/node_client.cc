@@ -100,6 +100,7 @@ struct NodeClient::State final : MetaTransport, std::enable_shared_from_this<Sta
   SessionInfo info;
   std::uint64_t sessions = 0;
   std::optional<Error> refusal;
+  bool told_foreign = false;  // once for each time that it happens
 };
 
 NodeClient::NodeClient(Scheduler& scheduler, Dialer& dialer, ClientOptions options)
@@ -167,10 +168,14 @@ Task<void> NodeClient::State::run(Ptr state) {
 /// Remembers a refusal for wait_connected(). Trying goes on, slowly: the operator may put it right.
 void NodeClient::State::note_failure(const Error& error) {
   if (!is_refusal(error)) return;
-  // A session that was there once comes back: the node may just be starting. Another store never
-  // becomes ours.
-  const bool for_ever = error == Errc::foreign_store || error == Errc::newer_format;
-  if (sessions > 0 && !for_ever) return;
+  // A session that was there once comes back: the node may just be starting, or the wrong file
+  // system may be mounted. A guest that was served waits for its own store and gets no other.
+  if (sessions > 0 && error != Errc::newer_format) {
+    if (error == Errc::foreign_store && !std::exchange(told_foreign, true)) {
+      VMS_LOG(warning, "net", options.endpoint.text << " has another store now: waiting for ours");
+    }
+    return;
+  }
   if (refusal != error) {
     VMS_LOG(error, "net", options.endpoint.text << " refuses the session: " << error);
   }
@@ -195,6 +200,7 @@ Task<bool> NodeClient::State::run_session(Ptr state, std::unique_ptr<Connection>
   }
   state->info = *greeted;
   state->refusal.reset();
+  state->told_foreign = false;
   ++state->sessions;
   state->connected = true;
   state->changed.pulse();

@@ -249,6 +249,11 @@ Parsed parse_config(int argc, const char* const* argv) {
         app.add_option(flags[i], texts[i], help[i])->envname(variable)->type_name(types[i]);
   }
   app.add_flag("--create", config.create, "Make a store if the data folder is empty");
+  app.add_option("--store-file",
+                 config.store_file,
+                 "File outside of the data folder that remembers its store: once written, no store "
+                 "is made there and no other is served")
+      ->type_name("FILE");
   app.add_flag("--rebuild-meta",
                config.rebuild_meta,
                "Rebuild the catalogue from the folder's own log, then exit");

@@ -21,6 +21,8 @@ struct Config {
   std::uint64_t reserve_bytes = 0;
   LogLevel log_level = LogLevel::info;
   bool create = false;
+  /// Outside of the data folder; see storaged/remembered_store.h. Empty: nothing is remembered.
+  std::string store_file;
   bool rebuild_meta = false;
   bool check_only = false;
   bool allow_without_punching = false;

@@ -21,6 +21,7 @@
 #include "storaged/descriptors.h"
 #include "storaged/http.h"
 #include "storaged/node.h"
+#include "storaged/remembered_store.h"
 
 namespace vmstore::storaged {
 namespace {
@@ -32,15 +33,19 @@ constexpr ::mode_t kFolderMode = 0700;
 constexpr std::uint64_t kReservePercent = 2;
 constexpr std::uint64_t kReserveBytesMax = limits::kGiB;
 
-Result<std::unique_ptr<PosixFiles>> open_data_folder(const Config& config) {
+Result<void> open_data_folder(const Config& config, std::unique_ptr<PosixFiles>& files) {
   if (config.create && ::mkdir(config.data_folder.c_str(), kFolderMode) != 0 && errno != EEXIST) {
     const Error error = last_os_error();
     VMS_LOG(error, "node", config.data_folder << ": cannot be made: " << to_string(error));
     return error;
   }
-  auto files = PosixFiles::open_folder(config.data_folder);
-  if (!files) VMS_LOG(error, "node", config.data_folder << ": " << to_string(files.error()));
-  return files;
+  auto opened = PosixFiles::open_folder(config.data_folder);
+  if (!opened) {
+    VMS_LOG(error, "node", config.data_folder << ": " << to_string(opened.error()));
+    return opened.error();
+  }
+  files = std::move(*opened);
+  return success();
 }
 
 Result<void> check_punching(PosixFiles& files, bool allowed_without) {
@@ -106,6 +111,7 @@ struct Daemon::State {
   bool stopping = false;
   bool stopped = false;
 
+  [[nodiscard]] Result<void> open_folder();
   [[nodiscard]] Result<void> open_rocks();
   [[nodiscard]] Result<void> open_catalogue();
   [[nodiscard]] Result<void> start_node();
@@ -114,6 +120,46 @@ struct Daemon::State {
   [[nodiscard]] Task<void> accept();
   [[nodiscard]] Task<void> close_listener();
 };
+
+/// The data folder, with the store that was there before if one is remembered.
+Result<void> Daemon::State::open_folder() {
+  const bool remembers = !config.store_file.empty();
+  std::optional<std::string> expected;
+  if (remembers) {
+    auto remembered = remembered_store(config.store_file, config.data_folder);
+    if (!remembered) {
+      VMS_LOG(error, "node", config.store_file << ": " << to_string(remembered.error()));
+      return remembered.error();
+    }
+    expected = *remembered;
+  }
+  if (expected) config.create = false;
+  const auto missing = config.create ? DataFolder::Missing::create : DataFolder::Missing::refuse;
+  Result<void> opened = open_data_folder(config, files);
+  if (opened) {
+    auto taken = DataFolder::open(*files, missing, random);
+    if (taken) folder = std::move(*taken);
+    if (!taken) opened = taken.error();
+  }
+  if (!opened) {
+    if (expected) {
+      VMS_LOG(error,
+              "node",
+              config.store_file << " remembers store " << *expected << " in " << config.data_folder
+                                << ": mount it again; if it is gone for good, remove that file");
+    }
+    return opened;
+  }
+  const StoreId found = folder->identity().store;
+  if (expected && found.hex() != *expected) {
+    VMS_LOG(error,
+            "node",
+            config.data_folder << " holds store " << found.hex() << ", but " << config.store_file
+                               << " remembers store " << *expected << "; nothing was changed");
+    return Errc::foreign_store;
+  }
+  return remembers ? remember_store(config.store_file, config.data_folder, found) : success();
+}
 
 /// RocksDB's folder, made when the store is new. One that is missing otherwise was lost: a new one
 /// would be an empty catalogue over a full store.
@@ -245,9 +291,7 @@ Daemon::~Daemon() {
 
 Result<void> Daemon::start() {
   State& s = *state_;
-  VMS_TRY(s.files, open_data_folder(s.config));
-  const auto missing = s.config.create ? DataFolder::Missing::create : DataFolder::Missing::refuse;
-  VMS_TRY(s.folder, DataFolder::open(*s.files, missing, s.random));
+  VMS_CHECK(s.open_folder());
   VMS_CHECK(check_punching(*s.files, s.config.allow_without_punching));
   s.io = std::make_unique<net::IoThread>("vmstored");
   s.pool = std::make_unique<ThreadPool>(kWorkers);

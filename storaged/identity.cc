@@ -92,7 +92,10 @@ Result<std::unique_ptr<DataFolder>> DataFolder::open(Files& files,
     return Errc::foreign_store;
   }
   if (!has_identity && missing == Missing::refuse) {
-    VMS_LOG(error, "node", "the data folder holds no store; start once with --create to make one");
+    VMS_LOG(error,
+            "node",
+            "the data folder holds no store; if its file system is mounted, start once with "
+            "--create to make one");
     return Errc::not_found;
   }
   OpenOptions options;

@@ -24,7 +24,7 @@ refused "$work/photos" cat.jpg
 
 # Empty is good, what mkfs leaves there as well.
 mkdir -p "$data_dir/lost+found"
-start_store
+start_store --create
 vmstore create web 1M
 stop_store
 mv "$data_dir/store" "$work/store"

@@ -29,7 +29,7 @@ fill() {
 is_full() { grep -q '^full' "$work/$1.said"; }
 is_done() { grep -q '^done' "$work/$1.said"; }
 
-start_store
+start_store --create
 for name in old web; do
   vmstore create "$name" 400M
   vmstore attach "$name" >/dev/null

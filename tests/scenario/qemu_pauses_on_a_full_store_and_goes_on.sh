@@ -19,7 +19,7 @@ tiny_guest() { python3 "$SOURCE_DIR/tests/scenario/tiny_guest.py" "$@"; }
 client() { python3 "$SOURCE_DIR/tests/scenario/nbd_client.py" "$run_dir/nbd/$1.sock" "$@"; }
 percent_full() { vmstore df 2>&1 | sed -nE 's/.*file system ([0-9]+) % full.*/\1/p'; }
 
-start_store
+start_store --create
 vmstore create old 400M
 vmstore attach old >/dev/null
 for ((n = 0; n < 800; n += 20)); do

@@ -10,6 +10,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 
 #include "base/posix_files.h"
 #include "net/asio_transport.h"
@@ -164,6 +165,40 @@ TEST_F(DaemonTest, FolderIsMadeOnlyWhenAsked) {
   std::filesystem::create_directory(config_.data_folder);
   EXPECT_EQ(Daemon(config_).start().error(), Errc::not_found);
   EXPECT_TRUE(std::filesystem::is_empty(config_.data_folder));
+}
+
+// An unmounted file system leaves an empty folder: "I do not know" is not "empty".
+TEST_F(DaemonTest, I9_a_folder_that_held_a_store_never_gets_a_new_one) {
+  config_.store_file = root_ + "/remembered";
+  ASSERT_TRUE(Daemon(config_).start());
+  const std::string away = root_ + "/away";
+  std::filesystem::rename(config_.data_folder, away);
+  EXPECT_FALSE(Daemon(config_).start());
+  EXPECT_FALSE(std::filesystem::exists(config_.data_folder));
+  std::filesystem::create_directory(config_.data_folder);
+  EXPECT_EQ(Daemon(config_).start().error(), Errc::not_found);
+  EXPECT_TRUE(std::filesystem::is_empty(config_.data_folder));
+  // Another store there is not served.
+  Config other = config_;
+  other.store_file.clear();
+  ASSERT_TRUE(Daemon(other).start());
+  EXPECT_EQ(Daemon(config_).start().error(), Errc::foreign_store);
+  std::filesystem::remove_all(config_.data_folder);
+  std::filesystem::rename(away, config_.data_folder);
+  EXPECT_TRUE(Daemon(config_).start());
+}
+
+TEST_F(DaemonTest, ADamagedMemoryOfTheStoreIsNotNoMemory) {
+  config_.store_file = root_ + "/remembered";
+  const std::string id(32, 'a');
+  for (const std::string& text : {std::string(), id, id + "\n", "x" + id + "\n/data\n"}) {
+    std::ofstream(config_.store_file) << text;
+    EXPECT_EQ(Daemon(config_).start().error(), Errc::corrupt) << text;
+    EXPECT_FALSE(std::filesystem::exists(config_.data_folder));
+  }
+  // What is known of another folder says nothing about this one.
+  std::ofstream(config_.store_file) << id << "\n/srv/other\n";
+  EXPECT_TRUE(Daemon(config_).start());
 }
 
 TEST_F(DaemonTest, C14_lost_metadata_is_refused_and_rebuilt) {
