@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -26,6 +27,14 @@ bool sync_folder(const std::string& folder) {
 }  // namespace
 
 Answer<OutputFile> OutputFile::create(const std::string& path, bool replace) {
+  struct stat there {};
+  // A rename would put a file in the place of a device, or of a link to one.
+  if (replace && lstat(path.c_str(), &there) == 0 && !S_ISREG(there.st_mode)) {
+    return Failure::make(ExitCode::usage,
+                         path,
+                         "is not a regular file and is not replaced",
+                         "write to a file, then copy it there");
+  }
   if (!replace && access(path.c_str(), F_OK) == 0) {
     return Failure::make(
         ExitCode::exists, path, "exists already", "choose another name or give --overwrite");
