@@ -18,7 +18,8 @@ undo_with 'umount -l "$work/ramfs"'
 # refused FOLDER WORDS: by vmstored and by `up`, with the words, and no store is begun.
 refused() {
   local command got
-  for command in "vmstored --data $1 --create --listen unix:$work/x.sock" "vmstore up --data $1 --create"; do
+  for command in "vmstored --data $1 --create --listen unix:$work/x.sock" \
+    "vmstore up --data $1 --create"; do
     got=0
     # shellcheck disable=SC2086
     timeout 20 $command 2>"$work/stderr" || got=$?
