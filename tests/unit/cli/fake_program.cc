@@ -2,9 +2,11 @@
 // Stands for vmstored and nbdkit in tests of `up`: serves connections with one line and waits.
 //
 // As nbdkit it takes its listening socket from descriptor 3 and ends itself by SIGKILL at SIGUSR1;
-// as vmstored it listens on the socket of its --listen argument and ends at SIGTERM.
+// as vmstored it makes its --data folder if told to --create, listens on the socket of its --listen
+// argument and ends at SIGTERM.
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -46,7 +48,12 @@ extern "C" void end_well(int /*number*/) {
 
 int main(int argc, char** argv) {
   int fd = -1;
+  bool creates = false;
+  for (int i = 1; i < argc; ++i) creates = creates || std::string_view(argv[i]) == "--create";
   for (int i = 1; i + 1 < argc; ++i) {
+    if (creates && std::string_view(argv[i]) == "--data") {
+      static_cast<void>(mkdir(argv[i + 1], 0700));
+    }
     if (std::string_view(argv[i]) == "--listen") fd = listen_on(argv[i + 1]);
   }
   if (fd < 0) fd = passed_socket();
