@@ -17,8 +17,12 @@ namespace {
 
 constexpr std::size_t kClonesPerTxn = 40;
 constexpr int kWriteOutRaces = 16;
+constexpr int kFenceRaces = 16;
 constexpr std::size_t kRemovalsPerTxn = 100;
 constexpr Duration kHolderSilence = limits::kLeaseTime + std::chrono::seconds(1);
+/// A holder that is asked to leave commits what it was given first; one that takes longer is fenced
+/// in the midst of that, which loses nothing.
+constexpr Duration kHolderAnswer = std::chrono::seconds(5);
 constexpr Duration kAskAgain = std::chrono::milliseconds(50);
 
 bool valid_size(std::uint64_t bytes) noexcept {
@@ -69,6 +73,7 @@ std::shared_ptr<AsyncDisk> Admin::open(const VersionedDisk& disk, const AsyncDis
 Task<Result<std::shared_ptr<AsyncDisk>>> Admin::open_for_guest(VersionedDisk disk,
                                                                AsyncDiskOptions options) {
   auto object = open(disk, options);
+  object->set_connected(true);  // until it says otherwise
   if (disk.record.state() == meta::pb::DiskRecord::released) co_return object;
   const auto recovered = co_await object->acquire();
   // Held by another, or out of reach: the first request sees to it.
@@ -223,12 +228,49 @@ Task<Result<void>> Admin::remove_snapshot(std::string name, std::string snap) {
 
 Task<Result<VersionedDisk>> Admin::free_to_change(std::string name, bool force) {
   VMS_CO_TRY(auto disk, co_await catalogue_.disk_by_name(name));
-  VMS_CO_TRY(const auto holder, co_await session_.node().holder(disk_id_of(disk.record)));
+  const DiskId id = disk_id_of(disk.record);
+  VMS_CO_TRY(auto holder, co_await session_.node().holder(id));
+  if (holder.held) {
+    const auto left = co_await ask_holder_to_leave(id, force);
+    if (!left && !force) co_return left.error();
+    VMS_CO_TRY(disk, co_await catalogue_.disk_by_name(name));
+    VMS_CO_TRY(holder, co_await session_.node().holder(id));
+  }
   const bool clean = disk.record.state() == meta::pb::DiskRecord::released;
   if (!holder.held && clean) co_return std::move(disk);
   if (!force) co_return Errc::busy;
-  VMS_CO_CHECK(co_await break_owner(name));
+  VMS_CO_CHECK(co_await fence_owner(id));
+  VMS_CO_CHECK(co_await wait_for_fenced(id));
   co_return co_await catalogue_.disk_by_name(std::move(name));
+}
+
+Task<Result<void>> Admin::ask_holder_to_leave(DiskId id, bool force) {
+  const TimePoint deadline = session_.scheduler().now() + kHolderAnswer;
+  pb::DiskCallRequest request;
+  wire::put_id(*request.mutable_disk(), id);
+  if (!force) {
+    request.mutable_info();
+    const auto known = co_await session_.node().call_holder(request, deadline);
+    if (!known && known.error() == Errc::not_owner) co_return success();
+    if (!known || known->reply->has_connection()) co_return Errc::busy;
+  }
+  request.mutable_hand_over()->set_force(force);
+  const auto answer = co_await session_.node().call_holder(request, deadline);
+  if (answer || answer.error() == Errc::not_owner) co_return success();
+  co_return Errc::busy;
+}
+
+Task<Result<void>> Admin::wait_for_fenced(DiskId id) {
+  const TimePoint deadline = session_.scheduler().now() + kHolderSilence;
+  for (;;) {
+    // What it is asked makes it find out; on another host its batch file is in nobody's way.
+    const auto left = co_await ask_holder_to_leave(id, true);
+    ignore(left, "one that does not answer is fenced all the same");
+    const auto file = session_.batches().open(session_.store(), id, false);
+    if (file || file.error() != Errc::busy) co_return success();
+    if (session_.scheduler().now() >= deadline) co_return Errc::busy;
+    co_await sleep_for(session_.scheduler(), kAskAgain);
+  }
 }
 
 Task<Result<void>> Admin::rollback(std::string name, std::string snap, bool force) {
@@ -494,13 +536,27 @@ Task<Result<void>> Admin::purge(std::string name) {
 // ---- owner ----
 
 Task<Result<void>> Admin::break_owner(std::string name) {
-  VMS_CO_TRY(auto disk, co_await catalogue_.disk_by_name(std::move(name)));
-  meta::pb::DiskRecord wanted = disk.record;
-  wanted.set_epoch(wanted.epoch() + 1);
-  if (wanted.state() != meta::pb::DiskRecord::released) {
-    wanted.set_state(meta::pb::DiskRecord::recovering);
+  VMS_CO_TRY(const auto disk, co_await catalogue_.disk_by_name(std::move(name)));
+  const DiskId id = disk_id_of(disk.record);
+  const auto left = co_await ask_holder_to_leave(id, true);
+  ignore(left, "it is fenced in any case");
+  co_return co_await fence_owner(id);
+}
+
+Task<Result<void>> Admin::fence_owner(DiskId id) {
+  VersionedDisk disk;
+  for (int attempt = 0;; ++attempt) {
+    VMS_CO_TRY(disk, co_await catalogue_.disk_by_id(id));
+    meta::pb::DiskRecord wanted = disk.record;
+    wanted.set_epoch(wanted.epoch() + 1);
+    if (wanted.state() != meta::pb::DiskRecord::released) {
+      wanted.set_state(meta::pb::DiskRecord::recovering);
+    }
+    const auto updated = co_await catalogue_.update(disk, std::move(wanted));
+    if (updated) break;
+    // A living holder changed it in between.
+    if (updated.error() != Errc::conflict || attempt >= kFenceRaces) co_return updated;
   }
-  VMS_CO_CHECK(co_await catalogue_.update(disk, std::move(wanted)));
   const auto open_key = *KeyId::make(disk.record.open_key().key());
   if (open_key.is_none()) co_return success();
   // From here on no append of the old owner is accepted (I3).

@@ -65,8 +65,16 @@ class Admin {
 
  private:
   [[nodiscard]] Task<Result<DiskSummary>> summarize(const VersionedDisk& disk);
-  /// `busy` when held, or not released and !force; with force the owner is broken first.
+  /// A disk that nobody holds, and that its last holder released. A holder without a client gives
+  /// it back; else `busy`, unless forced: then the holder is told to commit and leave, whatever its
+  /// guest does, and one that does not is fenced, and no longer waited for than a lease lasts.
   [[nodiscard]] Task<Result<VersionedDisk>> free_to_change(std::string name, bool force);
+  /// `busy`: it has a client (and !force), or does not answer. Nobody there is success.
+  [[nodiscard]] Task<Result<void>> ask_holder_to_leave(DiskId id, bool force);
+  /// From here on no append of the owner is accepted (I3).
+  [[nodiscard]] Task<Result<void>> fence_owner(DiskId id);
+  /// Until a fenced holder on this host has let go of its batch file. `busy`: it does not.
+  [[nodiscard]] Task<Result<void>> wait_for_fenced(DiskId id);
   [[nodiscard]] Task<Result<SnapshotTiming>> snapshot_of(VersionedDisk disk,
                                                          std::string snap,
                                                          bool written_out);

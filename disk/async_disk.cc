@@ -65,6 +65,35 @@ void AsyncDisk::become_failed(const Error& error) {
   VMS_LOG(error,
           "disk",
           "disk " << id_.hex() << " answers only errors from here on: " << to_string(error));
+  const auto self = weak_from_this().lock();
+  if (self != nullptr && !gate_.is_closed()) session_.scheduler().spawn(let_go(self));
+}
+
+Task<void> AsyncDisk::let_go(std::shared_ptr<AsyncDisk> self) {
+  const auto pass = self->gate_.enter();
+  if (!pass) co_return;  // abandon() does it
+  // become_failed() may have been called by the log that is dropped here.
+  co_await sleep_for(self->session_.scheduler(), Duration(0));
+  const auto token = co_await self->token_mutex_.lock();
+  const auto maintenance = co_await self->maintenance_mutex_.lock();
+  const bool had_log = self->log_ != nullptr;
+  co_await self->drop_log();
+  {
+    const Mapping::Lock lock(self->mapping_.mutex());
+    self->closed_.clear();
+    // A read that began before may still copy from the slots: from now on out of our own memory.
+    const bool in_file = had_log && self->batch_ && self->handle_ != nullptr;
+    if (in_file) self->batch_->move_to(self->make_private_memory());
+    self->handle_.reset();
+  }
+  co_await self->session_.release(self->id_, self->record_.epoch(), self.get());
+}
+
+Task<Result<bool>> AsyncDisk::is_outdated() {
+  if (failure_) co_return true;
+  if (mode_.load() == Mode::owner || !my_writer_epoch_) co_return false;
+  VMS_CO_TRY(const auto newest, co_await session_.catalogue().disk_by_id(id_));
+  co_return newest.record.writer().epoch() != my_writer_epoch_->value;
 }
 
 // ---- taking the token ----
@@ -88,7 +117,8 @@ Task<Result<void>> AsyncDisk::acquire_locked() {
   for (int attempt = 0; attempt < kTokenRaces; ++attempt) {
     VMS_CO_TRY(auto newest, co_await session_.catalogue().disk_by_id(id_));
     VMS_CO_TRY(const auto holder, co_await session_.node().holder(id_));
-    if (holder.held) co_return Errc::busy;
+    // One of an older epoch was fenced, and does not know it yet.
+    if (holder.held && holder.epoch.value >= newest.record.epoch()) co_return Errc::busy;
     handle_.reset();
     auto handle = session_.batches().open(session_.store(), id_, false);
     if (!handle && handle.error() != Errc::not_found) co_return handle.error();
@@ -434,15 +464,18 @@ Task<Result<void>> AsyncDisk::make_batch_memory() {
     ignore(handle_->remove(), "the next session finds it void");
     handle_.reset();
   }
+  BatchFileState state;
+  state.epochs[0] = record_.epoch();
+  batch_ = BatchFile::create(make_private_memory(), batch_identity(), state);
+  write_through_ = !options_.bulk;
+  co_return success();
+}
+
+MutableBytes AsyncDisk::make_private_memory() {
   heap_memory_ = std::make_shared<std::vector<std::byte>>(limits::kBatchFileBytes + kBlockBytes);
   const auto raw = reinterpret_cast<std::uintptr_t>(heap_memory_->data());
   const std::size_t skip = (kBlockBytes - raw % kBlockBytes) % kBlockBytes;
-  BatchFileState state;
-  state.epochs[0] = record_.epoch();
-  const MutableBytes memory = MutableBytes(*heap_memory_).subspan(skip, limits::kBatchFileBytes);
-  batch_ = BatchFile::create(memory, batch_identity(), state);
-  write_through_ = !options_.bulk;
-  co_return success();
+  return MutableBytes(*heap_memory_).subspan(skip, limits::kBatchFileBytes);
 }
 
 Task<Result<void>> AsyncDisk::start_writing_locked() {

@@ -7,7 +7,8 @@
 //  - a write is acknowledged only when it is in the batch file and its space is promised (C1, C10);
 //  - sequences are given when a batch closes, in order; nothing overtakes (C2);
 //  - an address enters the mapping only when its record is committed [R3];
-//  - a session that was fenced answers EIO for ever once it has written (I3).
+//  - a session that was fenced answers EIO for ever once it has written (I3), and leaves its batch
+//    file, unlocked and untouched from then on, to the next one.
 //
 // THREADS: try_* from any thread; everything else on the scheduler's.
 #pragma once
@@ -134,6 +135,9 @@ class AsyncDisk final : public HeldDisk,
   [[nodiscard]] std::uint64_t garbage_blocks() const noexcept { return garbage_.blocks(); }
   [[nodiscard]] Duration slowed_time() const noexcept { return slowed_time_; }
   [[nodiscard]] bool is_owner() const noexcept { return mode_.load() == Mode::owner; }
+  /// What a guest of this object was answered no longer holds: it was fenced, or another session
+  /// wrote after it did.
+  [[nodiscard]] Task<Result<bool>> is_outdated();
   /// Closed, or about to be.
   [[nodiscard]] bool is_closed() const noexcept { return stopping_.is_set(); }
   /// Drops what this session caches of the index and the data (tests: evict).
@@ -164,7 +168,7 @@ class AsyncDisk final : public HeldDisk,
   [[nodiscard]] Task<Result<void>> release_locked();
   [[nodiscard]] Task<Result<void>> wait_for_node();
   [[nodiscard]] Task<Result<void>> ask_for_hand_over();
-  [[nodiscard]] Task<Result<void>> hand_over();
+  [[nodiscard]] Task<Result<void>> hand_over(bool force);
   [[nodiscard]] Task<Result<void>> read_through_holder(std::uint64_t offset, MutableBytes into);
   [[nodiscard]] Task<Result<void>> ensure_writable();
   /// Success does not say that it is: what stood in the way may have passed, try again.
@@ -176,6 +180,10 @@ class AsyncDisk final : public HeldDisk,
   [[nodiscard]] Task<void> drop_log();
   [[nodiscard]] Task<void> lose_token();
   void become_failed(const Error& error);
+  /// After become_failed(): gives up the batch file and the lease.
+  [[nodiscard]] static Task<void> let_go(std::shared_ptr<AsyncDisk> self);
+  /// kBatchFileBytes of heap_memory_, made anew.
+  [[nodiscard]] MutableBytes make_private_memory();
 
   // async_disk_write.cc
   struct Merge {

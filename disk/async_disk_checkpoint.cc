@@ -330,6 +330,7 @@ Task<Result<void>> AsyncDisk::resize(std::uint64_t bytes) {
   const std::uint64_t old_bytes = size_bytes();
   if (bytes == old_bytes) co_return success();
   if (bytes < old_bytes) VMS_CO_CHECK(co_await zero(bytes, old_bytes - bytes));
+  if (mode_.load() != Mode::owner) co_return failure_ ? *failure_ : Error(Errc::busy);
   LogItem item;
   item.header.kind = wire::RecordKind::resize;
   item.header.disk_bytes = bytes;
@@ -347,9 +348,11 @@ Task<Result<void>> AsyncDisk::resize(std::uint64_t bytes) {
 
 Task<Result<void>> AsyncDisk::rollback(ClosedView view, meta::Compare still_there) {
   VMS_CO_TRY(const auto pass, gate_.enter());
+  VMS_CO_CHECK(co_await own_for_maintenance());
   VMS_CO_CHECK(co_await ensure_writable());
   VMS_CO_CHECK(co_await flush());
   const auto lock = co_await maintenance_mutex_.lock();
+  if (mode_.load() != Mode::owner) co_return failure_ ? *failure_ : Error(Errc::busy);
   // One change of the record does it all (C9): the open key is sealed by it, the next session
   // starts a new one; sequences go on rising.
   const KeyId sealed_key = log_->open_key();

@@ -122,7 +122,12 @@ Task<Result<void>> AsyncDisk::ask_for_hand_over() {
     wire::put_id(*request.mutable_disk(), id_);
     request.mutable_hand_over()->set_force(false);
     const auto answer = co_await session_.node().call_holder(request, deadline);
-    if (answer || answer.error() == Errc::not_owner) co_return success();
+    if (answer) co_return success();
+    if (answer.error() == Errc::not_owner) {
+      // Nobody to ask, but its process may live and keep the batch file: never a busy loop.
+      co_await sleep_for(session_.scheduler(), kAskAgain);
+      co_return stopping_.is_set() ? Result<void>(Errc::closing) : success();
+    }
     if (answer.error() != Errc::busy && !net::is_connection_trouble(answer.error())) {
       co_return answer.error();
     }
@@ -138,15 +143,20 @@ Task<Result<void>> AsyncDisk::ask_for_hand_over() {
   }
 }
 
-Task<Result<void>> AsyncDisk::hand_over() {
+Task<Result<void>> AsyncDisk::hand_over(bool force) {
   const auto quiet_for = session_.scheduler().now().time_since_epoch().count() - last_request_ns_;
   const bool quiet =
       requests_open_.load() == 0 && quiet_for >= Duration(limits::kHandOverQuiet).count();
-  if (connected_.load() && !quiet) co_return Errc::busy;
+  if (!force && connected_.load() && !quiet) co_return Errc::busy;
   const auto lock = co_await token_mutex_.lock();
   if (mode_.load() != Mode::owner) co_return success();
-  if (connected_.load() && requests_open_.load() != 0) co_return Errc::busy;
-  co_return co_await release_locked();
+  if (!force && connected_.load() && requests_open_.load() != 0) co_return Errc::busy;
+  const bool has_guest = connected_.load();
+  const auto released = co_await release_locked();
+  if (!released && released.error() == Errc::stale_token) become_failed(released.error());
+  // The disk changes under a guest that did not ask for it.
+  if (released && force && has_guest) become_failed(Errc::stale_token);
+  co_return released;
 }
 
 Task<Result<net::DiskCallAnswer>> AsyncDisk::serve(std::unique_ptr<pb::DiskCallRequest> request) {
@@ -180,7 +190,7 @@ Task<Result<net::DiskCallAnswer>> AsyncDisk::serve(std::unique_ptr<pb::DiskCallR
       break;
     }
     case pb::DiskCallRequest::kHandOver:
-      VMS_CO_CHECK(co_await hand_over());
+      VMS_CO_CHECK(co_await hand_over(request->hand_over().force()));
       break;
     case pb::DiskCallRequest::kFlush:
       VMS_CO_CHECK(co_await flush());

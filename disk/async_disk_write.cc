@@ -584,6 +584,7 @@ Task<Result<void>> AsyncDisk::flush() {
 AsyncDisk::Load AsyncDisk::load() const {
   const Mapping::SharedLock lock(mapping_.mutex());
   Load load;
+  if (log_ == nullptr) return load;  // given back meanwhile
   load.idle = open_runs_.empty() && log_->committed() == Sequence(last_assigned_);
   load.checkpoint = mapping_.overlay().run_count() >= options_.checkpoint_runs ||
                     dirty_leaves_.size() >= options_.checkpoint_leaves ||

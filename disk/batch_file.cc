@@ -281,6 +281,12 @@ bool BatchFile::allocate(std::uint32_t count, std::vector<SlotRun>& runs) {
   return true;
 }
 
+void BatchFile::move_to(MutableBytes memory) {
+  VMS_ASSERT(memory.size() == memory_.size());
+  std::copy(memory_.begin(), memory_.end(), memory.begin());
+  memory_ = memory;
+}
+
 MutableBytes BatchFile::slot(std::uint32_t number) noexcept {
   VMS_ASSERT(number < kBatchSlots);
   return memory_.subspan(batch_format::slot_place(number), kBlockBytes);

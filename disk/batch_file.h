@@ -185,6 +185,9 @@ class BatchFile {
   void end_takeover();
   [[nodiscard]] bool takeover_is_done() const noexcept { return released_ >= takeover_end_; }
   void set_guest(const GuestProcess& guest);
+  /// Goes on in `memory`, with a copy of everything; the memory it had stays as it is now. For a
+  /// session that was fenced: what it left belongs to the next one. REQUIRES: as create().
+  void move_to(MutableBytes memory);
 
   // ---- writing ----
 
