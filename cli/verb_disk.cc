@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "cli/arguments.h"
-#include "cli/control.h"
+#include "cli/attached.h"
 #include "cli/disk_tables.h"
 #include "cli/verbs.h"
 
@@ -40,27 +40,6 @@ struct RemoveOptions {
   bool now = false;
   bool force = false;
 };
-
-/// Whether `vmstore up` of this run folder has the disk or one of its snapshots attached. No
-/// supervisor there means no: others are found by the disk's own ownership.
-Answer<void> refuse_attached(Context& context, const std::string& name) {
-  if (!supervisor_is_there(context.run_folder())) return {};
-  ControlRequest request;
-  const Answer<json::object> answer =
-      call_supervisor(context.run_folder(), request, context.timeout_or(std::chrono::seconds(10)));
-  if (!answer) return answer.error();
-  const json::value* exports = answer->if_contains("exports");
-  if (exports == nullptr || !exports->is_array()) return {};
-  for (const json::value& entry : exports->get_array()) {
-    if (!entry.is_object()) continue;
-    const std::string reference = json_text(entry.get_object(), "name").value_or("");
-    if (reference == name || reference.starts_with(name + "@")) {
-      return Failure::make(
-          ExitCode::busy, name, reference + " is attached", "vmstore detach " + reference);
-    }
-  }
-  return {};
-}
 
 Answer<void> create(Context& context, const CreateOptions& options) {
   VMS_TRY(const std::string name, disk_argument(options.name));

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "cli/arguments.h"
+#include "cli/attached.h"
 #include "cli/disk_tables.h"
 #include "cli/verbs.h"
 
@@ -96,6 +97,7 @@ Answer<void> remove(Context& context, const SnapshotOptions& options) {
   std::size_t removed = 0;
   for (const DiskReference& reference : references) {
     const std::string whole = reference.disk + "@" + reference.snapshot;
+    VMS_CHECK(refuse_attached(context, whole));
     json::object fields{{"action", "snap rm"}, {"snapshot", whole}};
     if (context.options().dry_run) {
       VMS_CHECK(require_snapshot(*client, reference));

@@ -91,10 +91,20 @@ struct Core {
   }
 };
 
+GuestMatch match(const std::optional<GuestProcess>& known, std::optional<std::uint32_t> pid) {
+  if (!known || !pid) return GuestMatch::unknown;
+  const auto other = read_guest_process(*pid);
+  if (!other) return GuestMatch::unknown;
+  return *other == *known ? GuestMatch::same : GuestMatch::other;
+}
+
 class OpenDisk final : public BlockingDisk {
  public:
-  OpenDisk(Core& core, std::shared_ptr<AsyncDisk> disk, DiskInfo info)
-      : core_(core), disk_(std::move(disk)), info_(std::move(info)) {}
+  OpenDisk(Core& core,
+           std::shared_ptr<AsyncDisk> disk,
+           DiskInfo info,
+           std::optional<GuestProcess> guest)
+      : core_(core), disk_(std::move(disk)), info_(std::move(info)), guest_(guest) {}
   OpenDisk(const OpenDisk&) = delete;
   OpenDisk& operator=(const OpenDisk&) = delete;
   ~OpenDisk() override {
@@ -103,6 +113,13 @@ class OpenDisk final : public BlockingDisk {
 
   [[nodiscard]] const DiskInfo& info() const noexcept override { return info_; }
   void set_connected(bool connected) override { disk_->set_connected(connected); }
+  [[nodiscard]] GuestMatch match_guest(std::optional<std::uint32_t> pid) const override {
+    return match(guest_, pid);
+  }
+  [[nodiscard]] bool is_outdated() override {
+    const Result<bool> outdated = core_.run(disk_->is_outdated());
+    return outdated && *outdated;
+  }
 
   Result<void> read(std::uint64_t offset, MutableBytes into) override {
     VMS_CHECK(check_range(offset, into.size()));
@@ -190,15 +207,26 @@ class OpenDisk final : public BlockingDisk {
   Core& core_;
   std::shared_ptr<AsyncDisk> disk_;
   const DiskInfo info_;
+  const std::optional<GuestProcess> guest_;
   bool closed_ = false;
 };
 
 class OpenSnapshot final : public BlockingDisk {
  public:
-  OpenSnapshot(Core& core, std::unique_ptr<SnapshotDisk> disk, DiskInfo info)
-      : core_(core), disk_(std::move(disk)), info_(std::move(info)) {}
+  OpenSnapshot(Core& core,
+               std::unique_ptr<SnapshotDisk> disk,
+               DiskInfo info,
+               std::optional<GuestProcess> guest)
+      : core_(core), disk_(std::move(disk)), info_(std::move(info)), guest_(guest) {}
 
   [[nodiscard]] const DiskInfo& info() const noexcept override { return info_; }
+  [[nodiscard]] GuestMatch match_guest(std::optional<std::uint32_t> pid) const override {
+    return match(guest_, pid);
+  }
+  [[nodiscard]] bool is_outdated() override {
+    const Result<bool> outdated = core_.run(disk_->is_outdated());
+    return outdated && *outdated;
+  }
   Result<void> read(std::uint64_t offset, MutableBytes into) override {
     VMS_CHECK(check_range(offset, into.size()));
     if (into.empty() || disk_->try_read(offset, into)) return success();
@@ -236,6 +264,7 @@ class OpenSnapshot final : public BlockingDisk {
   Core& core_;
   std::unique_ptr<SnapshotDisk> disk_;
   const DiskInfo info_;
+  const std::optional<GuestProcess> guest_;
 };
 
 class RealClient final : public Client {
@@ -348,25 +377,28 @@ Task<Result<std::unique_ptr<BlockingDisk>>> RealClient::open_task(DiskOpenOption
   info.name = options.reference;
   info.read_only = options.read_only;
   info.size_bytes = disk.record.size_bytes();
+  std::optional<GuestProcess> guest;
+  if (options.guest_pid) {
+    const auto found = read_guest_process(*options.guest_pid);
+    if (found) guest = *found;
+  }
   if (!reference.snapshot.empty()) {
     auto opened = std::make_unique<SnapshotDisk>(core_->session);
     VMS_CO_CHECK(co_await opened->open_snapshot(info.id, reference.snapshot));
     info.size_bytes = opened->size_bytes();
     info.read_only = true;
+    info.taken_ns = opened->taken_ns();
     std::unique_ptr<BlockingDisk> result =
-        std::make_unique<OpenSnapshot>(*core_, std::move(opened), info);
+        std::make_unique<OpenSnapshot>(*core_, std::move(opened), info, guest);
     co_return std::move(result);
   }
   AsyncDiskOptions disk_options;
   disk_options.bulk = options.bulk;
-  if (options.guest_pid) {
-    const auto guest = read_guest_process(*options.guest_pid);
-    if (guest) disk_options.guest = *guest;
-  }
+  disk_options.guest = guest;
   VMS_CO_TRY(auto object, co_await core_->admin.open_for_guest(disk, disk_options));
   info.size_bytes = object->size_bytes();
   std::unique_ptr<BlockingDisk> result =
-      std::make_unique<OpenDisk>(*core_, std::move(object), info);
+      std::make_unique<OpenDisk>(*core_, std::move(object), info, guest);
   co_return std::move(result);
 }
 

@@ -47,7 +47,11 @@ struct DiskInfo {
   std::string name;
   std::uint64_t size_bytes = 0;
   bool read_only = false;
+  std::uint64_t taken_ns = 0;  // of a snapshot: what tells it from a later one of the same name
 };
+
+/// Whether two clients are one process.
+enum class GuestMatch { same, other, unknown };
 
 /// One process's session: an IoThread, a NodeClient, caches. THREADS: any.
 class Client;
@@ -74,6 +78,15 @@ class BlockingDisk {
   [[nodiscard]] virtual Result<void> prefetch(std::uint64_t offset, std::uint64_t bytes) = 0;
   /// Whether a guest is connected now: the hand-over rule of DESIGN 6. Snapshots ignore it.
   virtual void set_connected(bool connected) { static_cast<void>(connected); }
+  /// The process with this id, beside the one that the disk was opened for.
+  [[nodiscard]] virtual GuestMatch match_guest(std::optional<std::uint32_t> pid) const {
+    static_cast<void>(pid);
+    return GuestMatch::unknown;
+  }
+  /// What a client of it was answered is certain to hold no longer: the session was fenced, or
+  /// another wrote after it did, or the snapshot is gone or another by now. A client that does not
+  /// know gets errors from here on; for another one the disk is to be opened again.
+  [[nodiscard]] virtual bool is_outdated() { return false; }
   /// Commits everything, checkpoints, gives the token back. The object is unusable afterwards.
   [[nodiscard]] virtual Result<void> close() = 0;
 };

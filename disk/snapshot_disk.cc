@@ -24,7 +24,15 @@ Task<Result<void>> SnapshotDisk::open_snapshot(DiskId disk, std::string name) {
   VMS_CO_TRY(const auto found, co_await session_.catalogue().snapshot(disk_, name_));
   opened_ = meta::from_pb<SnapshotId>(found.record.id());
   revision_ = found.revision;
+  taken_ns_ = found.record.created_ns();
   co_return co_await open(view_from(found.record.view()));
+}
+
+Task<Result<bool>> SnapshotDisk::is_outdated() {
+  if (!opened_) co_return false;
+  const auto found = co_await session_.catalogue().snapshot(disk_, name_);
+  if (!found && found.error() != Errc::not_found) co_return found.error();
+  co_return !found || meta::from_pb<SnapshotId>(found->record.id()) != *opened_;
 }
 
 Task<Result<void>> SnapshotDisk::look_again(Error error) {

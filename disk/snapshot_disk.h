@@ -28,6 +28,10 @@ class SnapshotDisk {
   [[nodiscard]] Task<Result<snapshot::Checkpoint>> build_pages(ClosedView view,
                                                                snapshot::PageSink& sink);
   [[nodiscard]] std::uint64_t size_bytes() const noexcept { return size_bytes_; }
+  /// Since 1970; of open_snapshot().
+  [[nodiscard]] std::uint64_t taken_ns() const noexcept { return taken_ns_; }
+  /// The snapshot was removed; one of the same name may be there by now.
+  [[nodiscard]] Task<Result<bool>> is_outdated();
   [[nodiscard]] bool try_read(std::uint64_t offset, MutableBytes into) {
     return reader_.try_read(offset, into);
   }
@@ -44,6 +48,7 @@ class SnapshotDisk {
   Mapping mapping_;
   ViewReader reader_;
   std::uint64_t size_bytes_ = 0;
+  std::uint64_t taken_ns_ = 0;
   DiskId disk_;
   std::string name_;  // of the snapshot; empty for a view of its own
   std::optional<SnapshotId> opened_;

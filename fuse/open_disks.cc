@@ -19,7 +19,8 @@ Result<void> OpenDisk::open_locked() {
   // Who believes in what was written here is this process: its files end with it.
   options.guest_pid = static_cast<std::uint32_t>(getpid());
   VMS_TRY(auto opened, client_.open(options));
-  if (opened->info().id != identity_.disk) return Errc::conflict;
+  const disk::DiskInfo& info = opened->info();
+  if (Identity{info.id, info.taken_ns} != identity_) return Errc::conflict;
   disk_ = std::move(opened);
   disk_->set_connected(true);
   return success();

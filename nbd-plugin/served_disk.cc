@@ -3,6 +3,8 @@
 
 #include <semaphore>
 
+#include "base/log.h"
+
 namespace vmstore::nbd_plugin {
 
 ServedDisk::Request::Request(ServedDisk& served) noexcept : served_(served) {
@@ -27,9 +29,9 @@ Result<void> ServedDisk::connect(const disk::DiskOpenOptions& options) {
   const std::scoped_lock lock(mutex_);
   const bool is_other = disk_ != nullptr && reference_ != options.reference;
   if (is_other && connections_ != 0) return Errc::exists;
-  if (is_other || (connections_ == 0 && has_other_size())) {
-    VMS_CHECK(disk_->close());
-    disk_.reset();
+  if (disk_ != nullptr && connections_ == 0) {
+    VMS_TRY(const bool keep, may_keep(options));
+    if (!keep) close_disk();
   }
   if (disk_ == nullptr) {
     VMS_TRY(disk_, client_->open(options));
@@ -37,6 +39,27 @@ Result<void> ServedDisk::connect(const disk::DiskOpenOptions& options) {
   }
   if (connections_++ == 0) disk_->set_connected(true);
   return success();
+}
+
+Result<bool> ServedDisk::may_keep(const disk::DiskOpenOptions& options) {
+  if (reference_ != options.reference) return false;
+  const disk::GuestMatch match = disk_->match_guest(options.guest_pid);
+  if (match == disk::GuestMatch::other) return false;
+  // To a client that may not know that it is outdated it answers errors.
+  if (!disk_->is_outdated()) return !has_other_size();
+  const bool is_snapshot = options.reference.find('@') != std::string::npos;
+  if (is_snapshot && match == disk::GuestMatch::unknown) return Errc::stale_token;
+  return true;
+}
+
+void ServedDisk::close_disk() {
+  // Fenced, or the node is away: what was acknowledged is in the batch file, and whoever opens the
+  // disk next sees to it.
+  const Result<void> closed = disk_->close();
+  if (!closed) {
+    VMS_LOG(warning, "nbd", reference_ << " was not given back: " << to_string(closed.error()));
+  }
+  disk_.reset();
 }
 
 bool ServedDisk::has_other_size() {

@@ -2,7 +2,9 @@
 // ServedDisk: the one disk of an nbdkit process, shared by all its connections.
 //
 // Invariants: opened by the first connection and kept when that closes, so that every connection
-// sees the same open batch (multi-conn, N3) and a client that comes back finds what it wrote;
+// sees the same open batch (multi-conn, N3) and a client that comes back finds what it wrote; a
+// client of another process finds what is in the store, whoever wrote it: for it the disk is opened
+// again, and its batch file names that process, so that older bytes are never taken for its own;
 // during a planned stop no request is answered any more, so that a client that reconnects sends
 // them again to the next process (DESIGN 4.2).
 #pragma once
@@ -40,8 +42,10 @@ class ServedDisk {
     ServedDisk& served_;
   };
 
-  /// A connection opens. The first one opens the disk. When no connection is left, a disk that was
-  /// resized is opened again, and another disk may take its place; else that is `exists`.
+  /// A connection opens. The first one opens the disk. When no connection is left, the disk is
+  /// opened again for a client of another process, or if it was resized, and another disk may take
+  /// its place; while there is one that is `exists`. `stale_token`: the snapshot is another one by
+  /// now, and nobody can tell whether the client knows.
   [[nodiscard]] Result<void> connect(const disk::DiskOpenOptions& options);
   /// A connection that connect() let in has closed.
   void disconnect() noexcept;
@@ -58,6 +62,9 @@ class ServedDisk {
 
  private:
   void leave() noexcept;
+  /// Whether the disk as it was opened is right for a client, and no other is connected.
+  [[nodiscard]] Result<bool> may_keep(const disk::DiskOpenOptions& options);
+  void close_disk();
   /// The disk was resized since it was opened. No answer: keep what there is.
   [[nodiscard]] bool has_other_size();
 

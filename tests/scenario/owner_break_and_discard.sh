@@ -30,15 +30,31 @@ print([o["held"] for o in json.load(sys.stdin)["owners"] if o["name"] == "web"][
 # The holder is stopped in the midst of its life, the disk is taken, the holder goes on.
 epoch=$(owner web epoch)
 nbdkit=$(nbdkit_pid web)
+mkfifo "$work/commands"
+exec 3<>"$work/commands"
+in_background qemu-io -f raw "$uri" <&3 >"$work/guest" 2>&1
+guest=$last_pid
+echo 'write -P 1 0 64k' >&3
+wait_until 20 grep -q 'wrote 65536' "$work/guest"
 kill -STOP "$nbdkit"
 vmstore owner break web -y
 [ "$(owner web epoch)" -gt "$epoch" ] || fail "no new epoch: $(vmstore owner ls)"
 kill -CONT "$nbdkit"
-# It was fenced: its next flush is an error, not an acknowledgement (I3).
-if qemu-io -f raw "$uri" -c 'write -P 2 2M 64k' -c flush >"$work/io" 2>&1 &&
-  ! grep -qi 'error' "$work/io"; then
-  fail "a fenced server acknowledged a flush: $(cat "$work/io")"
-fi
+# It was fenced: its guest's next flush is an error, not an acknowledgement (I3).
+guest_answered() { [ "$(wc -c <"$work/guest")" -gt "$1" ]; }
+for command in 'write -P 2 2M 64k' flush; do # not both at once: it waits for input that it has
+  before=$(wc -c <"$work/guest")
+  echo "$command" >&3
+  wait_until 20 guest_answered "$before"
+done
+echo quit >&3
+wait "$guest" || true
+exec 3>&-
+grep -qi 'error\|failed' "$work/guest" ||
+  fail "a fenced server acknowledged a flush: $(cat "$work/guest")"
+# Another client of the same server is another guest: it is served what was flushed before.
+qemu-io -r -f raw "$uri" -c 'read -P 1 0 1M' >"$work/io" 2>&1 || fail "$(cat "$work/io")"
+if grep -qi 'error\|verification' "$work/io"; then fail "$(cat "$work/io")"; fi
 # Attached anew it serves what was flushed before.
 vmstore detach web --force
 vmstore attach web >/dev/null

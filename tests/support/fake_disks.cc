@@ -13,13 +13,24 @@ constexpr std::uint64_t kBlockSize = sizeof(FakeBlock);
 
 class FakeDisk final : public disk::BlockingDisk {
  public:
-  FakeDisk(std::shared_ptr<FakeStore> store, std::string key, disk::DiskInfo info)
-      : store_(std::move(store)), key_(std::move(key)), info_(std::move(info)) {}
+  FakeDisk(std::shared_ptr<FakeStore> store,
+           std::string key,
+           disk::DiskInfo info,
+           std::optional<std::uint32_t> guest)
+      : store_(std::move(store)), key_(std::move(key)), info_(std::move(info)), guest_(guest) {}
 
   [[nodiscard]] const disk::DiskInfo& info() const noexcept override { return info_; }
   void set_connected(bool connected) override {
     const std::scoped_lock lock(store_->mutex);
     store_->connected.push_back(connected);
+  }
+  [[nodiscard]] disk::GuestMatch match_guest(std::optional<std::uint32_t> pid) const override {
+    if (!guest_ || !pid) return disk::GuestMatch::unknown;
+    return *guest_ == *pid ? disk::GuestMatch::same : disk::GuestMatch::other;
+  }
+  [[nodiscard]] bool is_outdated() override {
+    const std::scoped_lock lock(store_->mutex);
+    return store_->outdated;
   }
 
   Result<void> read(std::uint64_t offset, MutableBytes into) override {
@@ -147,6 +158,7 @@ class FakeDisk final : public disk::BlockingDisk {
   const std::shared_ptr<FakeStore> store_;
   const std::string key_;
   const disk::DiskInfo info_;
+  const std::optional<std::uint32_t> guest_;
   bool is_closed_ = false;
 };
 
@@ -167,8 +179,9 @@ class FakeClient final : public disk::Client {
     info.name = options.reference;
     info.size_bytes = image->second.size_bytes;
     info.read_only = options.read_only || !reference.snapshot.empty();
+    info.taken_ns = reference.snapshot.empty() ? 0 : image->second.created_ns;
     return std::unique_ptr<disk::BlockingDisk>(
-        std::make_unique<FakeDisk>(store_, options.reference, info));
+        std::make_unique<FakeDisk>(store_, options.reference, info, options.guest_pid));
   }
 
   Result<disk::DiskSummary> create(const std::string& name,

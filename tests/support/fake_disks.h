@@ -50,6 +50,8 @@ class FakeStore {
   std::vector<bool> connected;  // each call of set_connected
   std::vector<disk::DiskOpenOptions> open_options;
 
+  bool outdated = false;  // what every open disk says of itself
+
   /// Called at the start of each request, without the mutex: to block one or to make one fail.
   std::function<Result<void>(const char* what)> before_request;
 };

@@ -23,7 +23,9 @@ class OpenDisksTest : public testing::Test {
     disks_ = std::make_unique<OpenDisks>(*client_);
   }
   [[nodiscard]] Identity identity(const std::string& name) const {
-    return Identity{store_->images.at(name).id, 0};
+    const auto& image = store_->images.at(name);
+    const bool is_snapshot = name.find('@') != std::string::npos;
+    return Identity{image.id, is_snapshot ? image.created_ns : 0};
   }
   [[nodiscard]] std::shared_ptr<OpenDisk> open(const std::string& name) {
     auto opened = disks_->open(name, identity(name));
@@ -81,6 +83,15 @@ TEST_F(OpenDisksTest, AnotherDiskOfTheSameNameIsNotOpened) {
   ASSERT_TRUE(client_->remove("web", true, false));
   store_->add("web", 1 << 20);
   EXPECT_EQ(disks_->open("web", old).error(), Errc::conflict);
+}
+
+TEST_F(OpenDisksTest, D2_AnotherSnapshotOfTheSameNameIsNotOpened) {
+  ASSERT_TRUE(client_->snapshot("web", "s"));
+  const Identity old = identity("web@s");
+  EXPECT_TRUE(disks_->open("web@s", old));
+  EXPECT_TRUE(disks_->close_all());
+  ASSERT_TRUE(client_->snapshot("web", "s"));
+  EXPECT_EQ(disks_->open("web@s", old).error(), Errc::conflict);
 }
 
 TEST_F(OpenDisksTest, GrowingIsSeenThroughOpenFiles) {

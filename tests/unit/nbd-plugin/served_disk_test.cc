@@ -22,10 +22,10 @@ class ServedDiskTest : public testing::Test {
     store_->add("db", 1 << 20);
     served_ = std::make_shared<ServedDisk>(test::FakeStore::client(store_));
   }
-  Result<void> connect(const std::string& reference) {
+  Result<void> connect(const std::string& reference, std::optional<std::uint32_t> pid = 42) {
     disk::DiskOpenOptions options;
     options.reference = reference;
-    options.guest_pid = 42;
+    options.guest_pid = pid;
     return served_->connect(options);
   }
 
@@ -85,6 +85,48 @@ TEST_F(ServedDiskTest, NewSizeIsSeenByTheNextClient) {
   served_->disconnect();
   ASSERT_TRUE(connect("web"));
   EXPECT_EQ(served_->disk().info().size_bytes, std::uint64_t{2 << 20});
+}
+
+// Whatever happened to it meanwhile: fenced, handed over, rolled back (DESIGN 4.2, 6).
+TEST_F(ServedDiskTest, ClientOfAnotherProcessFindsTheDiskOpenedForIt) {
+  ASSERT_TRUE(connect("web"));
+  ASSERT_TRUE(connect("web", 43));  // beside the first: no time to open anything again
+  EXPECT_EQ(store_->opened, 1);
+  served_->disconnect();
+  served_->disconnect();
+  store_->outdated = true;
+  ASSERT_TRUE(connect("web", 43));
+  EXPECT_EQ(store_->opened, 2);
+  EXPECT_EQ(store_->closed, 1);
+  EXPECT_EQ(store_->open_options.back().guest_pid, 43U);
+}
+
+// It may not know that others wrote since: errors, never other bytes than it believes in.
+TEST_F(ServedDiskTest, SameProcessKeepsTheDiskThatRefusesIt) {
+  ASSERT_TRUE(connect("web"));
+  served_->disconnect();
+  store_->outdated = true;
+  ASSERT_TRUE(test::FakeStore::client(store_)->resize("web", 2 << 20, false, false));
+  for (const auto pid : {std::optional<std::uint32_t>(42), std::optional<std::uint32_t>()}) {
+    ASSERT_TRUE(connect("web", pid));
+    EXPECT_EQ(store_->opened, 1);
+    served_->disconnect();
+  }
+}
+
+TEST_F(ServedDiskTest, D2_SnapshotThatWasMadeAnewIsServedToAnotherProcessOnly) {
+  const auto client = test::FakeStore::client(store_);
+  ASSERT_TRUE(client->snapshot("web", "s"));
+  ASSERT_TRUE(connect("web@s"));
+  served_->disconnect();
+  ASSERT_TRUE(client->snapshot("web", "s"));
+  store_->outdated = true;
+  ASSERT_TRUE(connect("web@s"));  // still the old one
+  EXPECT_EQ(store_->opened, 1);
+  served_->disconnect();
+  EXPECT_EQ(connect("web@s", std::nullopt).error(), Errc::stale_token);
+  ASSERT_TRUE(connect("web@s", 43));
+  EXPECT_EQ(store_->opened, 2);
 }
 
 TEST_F(ServedDiskTest, DiskThatIsNotThereCanBeAskedForAgain) {
