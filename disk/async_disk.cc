@@ -89,6 +89,27 @@ Task<void> AsyncDisk::let_go(std::shared_ptr<AsyncDisk> self) {
   co_await self->session_.release(self->id_, self->record_.epoch(), self.get());
 }
 
+void AsyncDisk::on_fenced(Epoch epoch) {
+  const auto self = weak_from_this().lock();
+  if (self != nullptr && !gate_.is_closed()) {
+    session_.scheduler().spawn(settle_fenced(self, epoch));
+  }
+}
+
+Task<void> AsyncDisk::settle_fenced(std::shared_ptr<AsyncDisk> self, Epoch epoch) {
+  const auto pass = self->gate_.enter();
+  if (!pass) co_return;
+  const auto token = co_await self->token_mutex_.lock();
+  // Given back meanwhile, in order: the newer owner is one that we made room for.
+  if (self->mode_.load() != Mode::owner || self->record_.epoch() != epoch) co_return;
+  if (self->my_writer_epoch_) {
+    self->become_failed(Errc::stale_token);
+    co_return;
+  }
+  const auto maintenance = co_await self->maintenance_mutex_.lock();
+  co_await self->lose_token();  // nothing was written under it: another attempt harms nobody
+}
+
 Task<Result<bool>> AsyncDisk::is_outdated() {
   if (failure_) co_return true;
   if (mode_.load() == Mode::owner || !my_writer_epoch_) co_return false;

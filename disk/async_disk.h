@@ -147,6 +147,7 @@ class AsyncDisk final : public HeldDisk,
   [[nodiscard]] Epoch held_epoch() const noexcept override { return record_.epoch(); }
   [[nodiscard]] Task<Result<net::DiskCallAnswer>> serve(
       std::unique_ptr<pb::DiskCallRequest> request) override;
+  void on_fenced(Epoch epoch) override;
   [[nodiscard]] ByteSpan slot_bytes(std::uint64_t first_slot, std::uint64_t slots) const override;
 
  private:
@@ -182,6 +183,7 @@ class AsyncDisk final : public HeldDisk,
   void become_failed(const Error& error);
   /// After become_failed(): gives up the batch file and the lease.
   [[nodiscard]] static Task<void> let_go(std::shared_ptr<AsyncDisk> self);
+  [[nodiscard]] static Task<void> settle_fenced(std::shared_ptr<AsyncDisk> self, Epoch epoch);
   /// kBatchFileBytes of heap_memory_, made anew.
   [[nodiscard]] MutableBytes make_private_memory();
 

@@ -97,8 +97,11 @@ Task<void> Session::keep_leases() {
       const auto still = held_.find(id);
       if (still == held_.end() || still->second->held_epoch() != epoch) continue;
       const auto renewed = co_await node_.hold(id, epoch);
-      // A lease only says when a takeover may begin; safety is the fence (DESIGN 6).
-      ignore(renewed, "the next renewal or the fence decides");
+      // A lease only says when a takeover may begin; safety is the fence (DESIGN 6). But one that
+      // only reads meets no fence: it must hear of it, or it would read older bytes for ever.
+      const auto now = held_.find(id);
+      const bool fenced = !renewed && renewed.error() == Errc::stale_token;
+      if (fenced && now != held_.end()) now->second->on_fenced(epoch);
     }
   }
 }

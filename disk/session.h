@@ -48,6 +48,8 @@ class HeldDisk {
   [[nodiscard]] virtual Epoch held_epoch() const noexcept = 0;
   [[nodiscard]] virtual Task<Result<net::DiskCallAnswer>> serve(
       std::unique_ptr<pb::DiskCallRequest> request) = 0;
+  /// The node knows of a newer owner than `epoch`.
+  virtual void on_fenced(Epoch epoch) = 0;
 };
 
 struct SessionOptions {

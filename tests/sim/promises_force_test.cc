@@ -182,6 +182,31 @@ TEST_F(Force, HolderWithoutAClientIsNotBusy) {
   close(a_, old);
 }
 
+// One that only reads meets no fence. It hears of the newer owner when it renews its lease.
+TEST_F(Force, HolderThatOnlyReadsFollowsTheNewOwner) {
+  create("d");
+  DiskPtr disk = open(a_, "d", guest(7));
+  write(a_, disk, 0, 4, 1);
+  close(a_, disk);
+  DiskPtr reader = open(a_, "d", guest(7));
+  EXPECT_EQ(read(a_, reader, 0, 4), Tags(4, 1));
+  EXPECT_TRUE(reader->is_owner());
+  hold(a_);
+  network_.hold(node_.process(), a_.process());
+  must(b_, b_.admin().break_owner("d"));
+  DiskPtr writer = open(b_, "d", guest(8));
+  write(b_, writer, 1, 1, 2);
+  let_go(a_);
+  network_.release(node_.process(), a_.process());
+  world_.run_for(std::chrono::seconds(3));
+  EXPECT_FALSE(reader->is_owner());
+  EXPECT_EQ(read(a_, reader, 0, 4), (Tags{1, 2, 1, 1}));
+  write(b_, writer, 2, 1, 3);
+  EXPECT_EQ(read(a_, reader, 0, 4), (Tags{1, 2, 3, 1}));
+  close(b_, writer);
+  close(a_, reader);
+}
+
 // ---- the guest after one that was fenced ----
 
 // The first process stays there, fenced, with writes that nobody can replay. Its guest never
