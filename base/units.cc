@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <limits>
 
+#include "base/ids.h"
 #include "base/limits.h"
 
 namespace vmstore {
@@ -93,6 +94,11 @@ bool is_valid_name_part(std::string_view part) noexcept {
   return !part.empty() && part.size() <= limits::kNamePartCharsMax && is_name_start(part[0]) &&
          std::all_of(part.begin(), part.end(), is_name_char) &&
          part.find("..") == std::string_view::npos;
+}
+
+bool is_valid_disk_size(std::uint64_t bytes) noexcept {
+  return bytes >= limits::kDiskBytesMin && bytes <= limits::kDiskBytesMax &&
+         bytes % kSectorBytes == 0;
 }
 
 bool is_valid_disk_name(std::string_view name) noexcept {

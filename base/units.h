@@ -18,6 +18,8 @@ namespace vmstore {
 /// "1.50 GiB"; three significant digits, binary units.
 [[nodiscard]] std::string format_size(std::uint64_t bytes);
 
+/// 512 bytes to 256 TiB, whole sectors.
+[[nodiscard]] bool is_valid_disk_size(std::uint64_t bytes) noexcept;
 /// A disk name: [GROUP/]NAME with each part [a-z0-9][a-z0-9._-]{0,62} and no "..".
 [[nodiscard]] bool is_valid_disk_name(std::string_view name) noexcept;
 /// One part of a name, also the grammar of snapshot names.

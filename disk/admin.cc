@@ -25,11 +25,6 @@ constexpr Duration kHolderSilence = limits::kLeaseTime + std::chrono::seconds(1)
 constexpr Duration kHolderAnswer = std::chrono::seconds(5);
 constexpr Duration kAskAgain = std::chrono::milliseconds(50);
 
-bool valid_size(std::uint64_t bytes) noexcept {
-  return bytes >= limits::kDiskBytesMin && bytes <= limits::kDiskBytesMax &&
-         bytes % kSectorBytes == 0;
-}
-
 meta::Op put_op(std::string key, std::string value) {
   return {std::move(key), std::move(value)};
 }
@@ -90,7 +85,7 @@ Task<Result<std::shared_ptr<AsyncDisk>>> Admin::open_for_guest(VersionedDisk dis
 Task<Result<DiskSummary>> Admin::create(std::string name,
                                         std::uint64_t bytes,
                                         std::uint32_t copies) {
-  if (!is_valid_disk_name(name) || !valid_size(bytes)) co_return Errc::invalid_argument;
+  if (!is_valid_disk_name(name) || !is_valid_disk_size(bytes)) co_return Errc::invalid_argument;
   if (copies != 1) co_return Errc::unsupported;  // one node keeps one copy
   const auto id = session_.random().id128<DiskId>();
   meta::pb::DiskRecord record = fresh_record(id, name, bytes, copies, wall_ns());
@@ -381,7 +376,7 @@ Task<Result<void>> Admin::resize(std::string name,
                                  std::uint64_t bytes,
                                  bool allow_shrink,
                                  bool force) {
-  if (!valid_size(bytes)) co_return Errc::invalid_argument;
+  if (!is_valid_disk_size(bytes)) co_return Errc::invalid_argument;
   VMS_CO_TRY(auto disk, co_await catalogue_.disk_by_name(name));
   const bool shrink = bytes < disk.record.size_bytes();
   if (shrink && !allow_shrink) co_return Errc::invalid_argument;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/units.h"
 #include "disk/async_disk.h"
 #include "disk/snapshot_disk.h"
 #include "wire/messages.h"
@@ -195,9 +196,13 @@ Task<Result<net::DiskCallAnswer>> AsyncDisk::serve(std::unique_ptr<pb::DiskCallR
     case pb::DiskCallRequest::kFlush:
       VMS_CO_CHECK(co_await flush());
       break;
-    case pb::DiskCallRequest::kResize:
-      VMS_CO_CHECK(co_await resize(request->resize().bytes()));
+    case pb::DiskCallRequest::kResize: {
+      // A disk that somebody uses only grows; whoever shrinks it takes the token.
+      const std::uint64_t bytes = request->resize().bytes();
+      if (!is_valid_disk_size(bytes) || bytes < size_bytes()) co_return Errc::invalid_argument;
+      VMS_CO_CHECK(co_await resize(bytes));
       break;
+    }
     case pb::DiskCallRequest::kInfo: {
       const Mapping::SharedLock lock(mapping_.mutex());
       answer.reply->set_overlay_blocks(mapping_.overlay().run_count());

@@ -19,6 +19,7 @@ constexpr Duration kAnnounceDelay = std::chrono::seconds(1);
 constexpr std::uint64_t kLogBytesPerBlock = 256;  // header, run and sum of a 4 KiB record, rounded
 
 constexpr std::uint64_t kReserveBlocksMost = limits::kGiB / kBlockBytes;
+constexpr Duration kRollAgainPauseMost = std::chrono::seconds(5);
 constexpr Duration kRollPause = std::chrono::milliseconds(200);  // before a credit asks again
 
 bool connection_lost(const Error& error) noexcept {
@@ -333,6 +334,7 @@ void Log::advance() {
     committed_length_.blocks = flight->place.data_end;
     if (flight->item.on_commit) flight->item.on_commit(flight->place);
     committed_ = flight->place.sequence.value;
+    roll_again_pause_ = Duration(0);
   }
   if (!announcing_ && committed_.load() > announced_.value && !stopping_) {
     announcing_ = true;
@@ -387,6 +389,10 @@ Task<void> Log::resolve_trouble() {
             "log",
             "append to key " << key_.hex() << " failed: " << to_string(error)
                              << "; rolling to a new key");
+    // A new key may fail as well, when it is the node or its disk: not key after key at full speed.
+    if (roll_again_pause_ != Duration(0)) co_await sleep_for(scheduler_, roll_again_pause_);
+    roll_again_pause_ =
+        std::clamp<Duration>(2 * roll_again_pause_, kTroublePause, kRollAgainPauseMost);
     co_await roll_until_done();
   }
   if (stopping_ || failure_) co_return;

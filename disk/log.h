@@ -171,7 +171,8 @@ class Log {
   bool writing_ = false;
   bool pump_running_ = false;
   bool troubled_ = false;  // a flight came back with an error; nothing new is sent until resolved
-  bool roll_wanted_ = false;         // the key takes nothing more, and nobody appends
+  bool roll_wanted_ = false;      // the key takes nothing more, and nobody appends
+  Duration roll_again_pause_{0};  // before the next roll, when nothing was committed since the last
   std::optional<Error> roll_error_;  // of the newest attempt
   BootId boot_;
   bool has_batch_file_ = false;

@@ -2,6 +2,9 @@
 // Promises about the answer to a guest's request, whatever went on before it.
 #include "base/limits.h"
 #include "tests/sim/promises_fixture.h"
+#include "tests/support/code_of.h"
+#include "wire/messages.h"
+#include "wire/vmstore.pb.h"
 
 namespace vmstore::sim {
 namespace {
@@ -98,6 +101,53 @@ TEST_F(Promises, C10_zeroes_without_end_leave_room_for_writes) {
   flush(a_, disk);
   EXPECT_EQ(read(a_, disk, 0, 2), (Tags{1, 2}));
   EXPECT_LT(node_.files().used_bytes(), 512 * limits::kMiB);
+  close(a_, disk);
+}
+
+// What another client asks of a holder is checked like a frame: it may be anybody.
+TEST_F(Promises, R18_holder_refuses_sizes_that_no_disk_has) {
+  create("d");
+  DiskPtr disk = open(a_, "d");
+  write(a_, disk, 0, 1, 1);
+  SecondProcess second(world_, network_, node_, b_);
+  const std::uint64_t shrunk = (kBlocks - 1) * kBlockBytes;
+  for (const std::uint64_t bytes : {std::uint64_t{0},
+                                    std::uint64_t{1},
+                                    shrunk,
+                                    limits::kDiskBytesMax + 512,
+                                    ~std::uint64_t{0}}) {
+    pb::DiskCallRequest request;
+    wire::put_id(*request.mutable_disk(), disk->id());
+    request.mutable_resize()->set_bytes(bytes);
+    const auto answer = wait(second.scheduler, second.node.call_holder(request));
+    ASSERT_TRUE(answer);
+    EXPECT_EQ(code_of(*answer), Errc::invalid_argument) << bytes;
+  }
+  EXPECT_EQ(disk->size_bytes(), kBlocks * kBlockBytes);
+  close(a_, disk);
+}
+
+// Every key fails at once, for a minute: the owner tries new ones, but not without end.
+TEST_F(Promises, F4_rolls_that_help_nothing_become_rare) {
+  create("d");
+  DiskPtr disk = open(a_, "d");
+  write(a_, disk, 0, 1, 1);
+  flush(a_, disk);
+  FileFault fault;
+  fault.operation = FileOperation::sync;
+  fault.path_part = ".data";
+  fault.repeat = true;
+  node_.files().fail(fault);
+  const std::uint64_t before = hits("disk.key_named");
+  write(a_, disk, 8, 40, 2);  // more than goes into the journal
+  const Pending pending = begin(a_, disk->flush());
+  world_.run_for(std::chrono::minutes(1));
+  EXPECT_FALSE(pending->ended());
+  EXPECT_GT(hits("disk.key_named") - before, 3U);
+  EXPECT_LT(hits("disk.key_named") - before, 30U);
+  node_.files().clear_faults();
+  finish(pending);
+  EXPECT_EQ(read(a_, disk, 8, 40), Tags(40, 2));
   close(a_, disk);
 }
 
