@@ -13,6 +13,7 @@ namespace vmstore::storaged {
 namespace {
 
 constexpr Duration kHousePause = std::chrono::seconds(10);
+constexpr Duration kTrashPause = std::chrono::minutes(10);
 // Sessions of different starts never share a number: a lease or an event of an older one is
 // recognised.
 constexpr unsigned kSessionCountBits = 32;
@@ -34,6 +35,7 @@ Node::Node(NodeParts parts, NodeOptions options)
       store_(parts.scheduler, parts.pool, parts.files, store_options(options_)),
       leases_(parts.scheduler.now(), limits::kLeaseTime),
       gc_(GcParts{parts.scheduler, parts.pool, parts.files, store_, parts.meta}),
+      trash_(parts.scheduler, parts.meta),
       started_(parts.scheduler.now()),
       stop_event_(parts.scheduler),
       tasks_(parts.scheduler) {}
@@ -127,12 +129,21 @@ Task<void> Node::keep_house() {
     if (!sampled) {
       VMS_LOG(warning, "node", "cannot measure space: " << to_string(sampled.error()));
     }
+    if (options_.collect_by_itself) co_await look_at_trash();
     const bool due = sampled && options_.collect_by_itself && !stopping_ &&
                      space_.round_is_due(parts_.scheduler.now());
     if (due) ignore(co_await collect(false), "logged where it failed; tried again when due");
     const TimePoint next = parts_.scheduler.now() + kHousePause;
     static_cast<void>(co_await stop_event_.wait_until(next));
   }
+}
+
+Task<void> Node::look_at_trash() {
+  const TimePoint now = parts_.scheduler.now();
+  if (now - trash_looked_at_ < kTrashPause) co_return;
+  trash_looked_at_ = now;
+  const auto emptied = co_await trash_.empty_old();
+  if (!emptied) VMS_LOG(warning, "trash", "cannot be emptied: " << to_string(emptied.error()));
 }
 
 Task<Result<GcReport>> Node::collect(bool dry_run) {

@@ -31,6 +31,7 @@
 #include "storaged/leases.h"
 #include "storaged/metrics.h"
 #include "storaged/space.h"
+#include "storaged/trash.h"
 
 namespace vmstore::pb {
 class NodeStatusReply;
@@ -107,6 +108,7 @@ class Node {
   [[nodiscard]] Task<void> run_session(std::shared_ptr<Session> session);
   [[nodiscard]] Task<void> keep_house();
   [[nodiscard]] Task<Result<void>> take_sample();
+  [[nodiscard]] Task<void> look_at_trash();
 
   NodeParts parts_;
   NodeOptions options_;
@@ -114,6 +116,8 @@ class Node {
   Leases leases_;
   SpaceWatch space_;
   Gc gc_;
+  Trash trash_;
+  TimePoint trash_looked_at_;
   RequestCounters requests_;
   std::unordered_map<SessionId, std::shared_ptr<Session>> sessions_;
   std::uint64_t last_session_ = 0;
