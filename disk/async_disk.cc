@@ -594,12 +594,14 @@ Task<Result<void>> AsyncDisk::release_locked() {
   // To the end: a cut that came in between would freeze an overlay that nobody writes out any more.
   const auto lock = co_await maintenance_mutex_.lock();
   const bool wrote = log_->is_writing();
-  writable_ = false;
+  const bool was_writable = writable_.exchange(false);
   if (wrote) {
-    const Sequence last = close_and_last_sequence(false);
-    drain_closed();
-    VMS_CO_CHECK(co_await log_->wait_committed(last));
-    VMS_CO_CHECK(co_await checkpoint_until(deadline));
+    const auto committed = co_await commit_and_write_out(deadline);
+    if (!committed) {
+      // Nothing of it is given back: the guest goes on where it was.
+      if (mode_.load() == Mode::owner) writable_ = was_writable;
+      co_return committed;
+    }
     co_await free_rest(std::min(deadline, session_.scheduler().now() + options_.release_freeing));
     forget_garbage();
   }
@@ -618,20 +620,36 @@ Task<Result<void>> AsyncDisk::release_locked() {
     if (settled) break;
     const bool lost =
         net::is_connection_trouble(settled.error()) || settled.error() == Errc::unknown;
-    if (!lost || session_.scheduler().now() >= deadline) co_return settled.error();
+    if (settled.error() == Errc::stale_token) co_return settled.error();
+    if (!lost || session_.scheduler().now() >= deadline) {
+      // The record may say already that it is released: whoever goes on takes a new token. The
+      // batch file stays, for the case that it does not.
+      co_await end_ownership();
+      co_return settled.error();
+    }
     const auto connected = co_await session_.node().wait_connected(deadline);
     ignore(connected, "the next attempt tells");
   }
   VMS_FAULT("disk.released");
-  if (handle_ != nullptr) {
-    ignore(handle_->remove(), "an empty batch file is harmless");
-    handle_.reset();
-  }
+  if (handle_ != nullptr) ignore(handle_->remove(), "an empty batch file is harmless");
+  co_await end_ownership();
+  co_return success();
+}
+
+Task<Result<void>> AsyncDisk::commit_and_write_out(TimePoint deadline) {
+  const Sequence last = close_and_last_sequence(false);
+  drain_closed();
+  VMS_CO_CHECK(co_await log_->wait_committed(last));
+  co_return co_await checkpoint_until(deadline);
+}
+
+/// Everything that was acknowledged is committed: the disk is nobody's from here on.
+Task<void> AsyncDisk::end_ownership() {
+  handle_.reset();
   co_await session_.release(id_, record_.epoch(), this);
   released_in_order_ = true;
   mode_ = Mode::idle;
   co_await drop_log();
-  co_return success();
 }
 
 Task<Result<void>> AsyncDisk::checkpoint_until(TimePoint deadline) {

@@ -167,6 +167,8 @@ class AsyncDisk final : public HeldDisk,
                                                     Epoch keep);
   [[nodiscard]] Result<void> stale_batch_file(const BatchFileContent* content);
   [[nodiscard]] Task<Result<void>> release_locked();
+  [[nodiscard]] Task<Result<void>> commit_and_write_out(TimePoint deadline);
+  [[nodiscard]] Task<void> end_ownership();
   [[nodiscard]] Task<Result<void>> wait_for_node();
   [[nodiscard]] Task<Result<void>> ask_for_hand_over();
   [[nodiscard]] Task<Result<void>> hand_over(bool force);

@@ -104,6 +104,33 @@ TEST_F(Promises, C10_zeroes_without_end_leave_room_for_writes) {
   close(a_, disk);
 }
 
+// Another host asks for the disk, and the index cannot be read while it is given back: the guest
+// goes on where it was.
+TEST_F(Promises, failed_hand_over_leaves_the_guest_its_disk) {
+  create("d", 2048);
+  DiskPtr disk = open(a_, "d");
+  for (std::uint64_t lbn = 0; lbn < 2048; lbn += 512) write(a_, disk, lbn, 1, 1);
+  close(a_, disk);
+  disk = open(a_, "d");
+  write(a_, disk, 1, 1, 2);
+  flush(a_, disk);
+  for (std::uint64_t lbn = 1024; lbn < 1100; ++lbn) EXPECT_FALSE(read(a_, disk, lbn, 1).empty());
+  FileFault fault;
+  fault.operation = FileOperation::read;
+  fault.path_part = ".data";
+  fault.repeat = true;
+  node_.files().fail(fault);
+  const DiskPtr other = open(b_, "d");
+  EXPECT_FALSE(answer_of(wait(b_, write_task(other, 5, 1, 9))));
+  node_.files().clear_faults();
+  EXPECT_TRUE(disk->is_owner());
+  write(a_, disk, 2, 1, 3);
+  flush(a_, disk);
+  EXPECT_EQ(read(a_, disk, 0, 4), (Tags{1, 2, 3, 0}));
+  close(a_, disk);
+  must(b_, other->leave());
+}
+
 // What another client asks of a holder is checked like a frame: it may be anybody.
 TEST_F(Promises, R18_holder_refuses_sizes_that_no_disk_has) {
   create("d");
