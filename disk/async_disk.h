@@ -314,6 +314,8 @@ class AsyncDisk final : public HeldDisk,
   std::vector<snapshot::Extent> open_garbage_;  // addresses that the open batch supersedes
   std::unordered_set<std::uint64_t> dirty_leaves_;
   std::int64_t charged_pages_ = 0;
+  bool has_discards_ = false;  // in the overlay, since it was frozen last
+  TimePoint frozen_at_;
   std::deque<std::shared_ptr<ClosedBatch>> closed_;
   std::uint64_t last_assigned_ = 0;  // newest sequence given
   std::uint64_t takeover_left_ = 0;  // batches of a takeover not committed yet

@@ -29,6 +29,8 @@ std::shared_ptr<FrozenLayer> AsyncDisk::freeze_now() {
   auto layer = mapping_.freeze(Sequence(last_assigned_));
   layer->charged_pages = std::exchange(charged_pages_, 0);
   dirty_leaves_.clear();
+  has_discards_ = false;
+  frozen_at_ = session_.scheduler().now();
   if (log_->committed() < layer->last_sequence) marks_[layer->last_sequence] = Mark();
   layer->disk_bytes = assigned_bytes_;
   layer->end = committed_end_;

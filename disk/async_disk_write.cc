@@ -14,6 +14,7 @@ namespace {
 using snapshot::Extent;
 using snapshot::Where;
 
+constexpr Duration kDiscardsWait = std::chrono::seconds(10);  // between checkpoints made for them
 constexpr Duration kLookAgain = std::chrono::milliseconds(100);  // whether a holder is gone
 constexpr std::size_t kOpenRunsMax = limits::kRecordRunsMax / 2;
 constexpr int kMergeLookups = 16;
@@ -218,6 +219,7 @@ AsyncDisk::Outcome AsyncDisk::zero_run(Lbn lbn, std::uint64_t blocks) {
   const BatchEntry entry = BatchEntry::make_zero(lbn, blocks);
   batch_->publish(std::span(&entry, 1));
   put_extent({lbn, blocks, Where::zero, 0});
+  has_discards_ = true;
   after_publish();
   return Outcome::done;
 }
@@ -586,7 +588,11 @@ AsyncDisk::Load AsyncDisk::load() const {
   Load load;
   if (log_ == nullptr) return load;  // given back meanwhile
   load.idle = open_runs_.empty() && log_->committed() == Sequence(last_assigned_);
-  load.checkpoint = mapping_.overlay().run_count() >= options_.checkpoint_runs ||
+  // What a guest discards is space again only when pages say so: not at every one, but soon.
+  const bool discards_due =
+      has_discards_ && session_.scheduler().now() - frozen_at_ >= kDiscardsWait;
+  if (has_discards_) load.idle = false;
+  load.checkpoint = discards_due || mapping_.overlay().run_count() >= options_.checkpoint_runs ||
                     dirty_leaves_.size() >= options_.checkpoint_leaves ||
                     log_->replay_bytes() >= options_.checkpoint_log_bytes;
   return load;
