@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nbd-plugin/served_disk.h"
 
+#include <chrono>
 #include <semaphore>
 
 #include "base/log.h"
 
 namespace vmstore::nbd_plugin {
+namespace {
+constexpr std::chrono::seconds kLeaveWait{2};
+}
 
 ServedDisk::Request::Request(ServedDisk& served) noexcept : served_(served) {
   // Both orders of these two and of the two in stop() end well: either stop() sees this request,
@@ -26,7 +30,10 @@ void ServedDisk::leave() noexcept {
 }
 
 Result<void> ServedDisk::connect(const disk::DiskOpenOptions& options) {
-  const std::scoped_lock lock(mutex_);
+  std::unique_lock lock(mutex_);
+  // A client that died or was cut off is gone, but nbdkit may not have closed its connection yet.
+  const auto nobody_left = [this] { return connections_ == 0; };
+  if (connections_ != 0 && is_of_no_use(options)) left_.wait_for(lock, kLeaveWait, nobody_left);
   const bool is_other = disk_ != nullptr && reference_ != options.reference;
   if (is_other && connections_ != 0) return Errc::exists;
   if (disk_ != nullptr && connections_ == 0) {
@@ -39,6 +46,11 @@ Result<void> ServedDisk::connect(const disk::DiskOpenOptions& options) {
   }
   if (connections_++ == 0) disk_->set_connected(true);
   return success();
+}
+
+bool ServedDisk::is_of_no_use(const disk::DiskOpenOptions& options) {
+  return reference_ == options.reference && disk_->is_outdated() &&
+         disk_->match_guest(options.guest_pid) == disk::GuestMatch::other;
 }
 
 Result<bool> ServedDisk::may_keep(const disk::DiskOpenOptions& options) {
@@ -71,6 +83,7 @@ bool ServedDisk::has_other_size() {
 void ServedDisk::disconnect() noexcept {
   const std::scoped_lock lock(mutex_);
   if (--connections_ == 0 && !stopping_.load()) disk_->set_connected(false);
+  left_.notify_all();
 }
 
 std::string ServedDisk::reference() const {

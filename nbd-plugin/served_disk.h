@@ -10,6 +10,7 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -42,10 +43,11 @@ class ServedDisk {
     ServedDisk& served_;
   };
 
-  /// A connection opens. The first one opens the disk. When no connection is left, the disk is
-  /// opened again for a client of another process, or if it was resized, and another disk may take
-  /// its place; while there is one that is `exists`. `stale_token`: the snapshot is another one by
-  /// now, and nobody can tell whether the client knows.
+  /// A connection opens. The first one opens the disk. A disk that answers only errors is waited
+  /// for up to 2 s, until the clients that were connected before are gone. When no connection is
+  /// left, the disk is opened again for a client of another process, or if it was resized, and
+  /// another disk may take its place; while there is one that is `exists`. `stale_token`: the
+  /// snapshot is another one by now, and nobody can tell whether the client knows.
   [[nodiscard]] Result<void> connect(const disk::DiskOpenOptions& options);
   /// A connection that connect() let in has closed.
   void disconnect() noexcept;
@@ -63,6 +65,7 @@ class ServedDisk {
  private:
   void leave() noexcept;
   /// Whether the disk as it was opened is right for a client, and no other is connected.
+  [[nodiscard]] bool is_of_no_use(const disk::DiskOpenOptions& options);
   [[nodiscard]] Result<bool> may_keep(const disk::DiskOpenOptions& options);
   void close_disk();
   /// The disk was resized since it was opened. No answer: keep what there is.
@@ -73,6 +76,7 @@ class ServedDisk {
   std::unique_ptr<disk::BlockingDisk> disk_;
   std::string reference_;
   int connections_ = 0;
+  std::condition_variable left_;  // connections_ fell
   std::atomic<int> requests_{0};
   std::atomic<bool> stopping_{false};
 };

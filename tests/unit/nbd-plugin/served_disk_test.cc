@@ -101,6 +101,17 @@ TEST_F(ServedDiskTest, ClientOfAnotherProcessFindsTheDiskOpenedForIt) {
   EXPECT_EQ(store_->open_options.back().guest_pid, 43U);
 }
 
+// The client that was fenced is gone, its connection is not closed yet: the next one waits for that
+// instead of getting its errors.
+TEST_F(ServedDiskTest, ClientOfAnotherProcessWaitsForTheOneThatIsLeaving) {
+  ASSERT_TRUE(connect("web"));
+  store_->outdated = true;
+  auto next = std::async(std::launch::async, [this] { return connect("web", 43); });
+  served_->disconnect();
+  ASSERT_TRUE(next.get());
+  EXPECT_EQ(store_->opened, 2);
+}
+
 // It may not know that others wrote since: errors, never other bytes than it believes in.
 TEST_F(ServedDiskTest, SameProcessKeepsTheDiskThatRefusesIt) {
   ASSERT_TRUE(connect("web"));
