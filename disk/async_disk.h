@@ -316,6 +316,7 @@ class AsyncDisk final : public HeldDisk,
   std::int64_t charged_pages_ = 0;
   bool has_discards_ = false;  // in the overlay, since it was frozen last
   TimePoint frozen_at_;
+  TimePoint checkpoint_again_at_;  // the one before failed
   std::deque<std::shared_ptr<ClosedBatch>> closed_;
   std::uint64_t last_assigned_ = 0;  // newest sequence given
   std::uint64_t takeover_left_ = 0;  // batches of a takeover not committed yet

@@ -30,6 +30,7 @@ std::shared_ptr<FrozenLayer> AsyncDisk::freeze_now() {
   layer->charged_pages = std::exchange(charged_pages_, 0);
   dirty_leaves_.clear();
   has_discards_ = false;
+  VMS_FAULT("disk.frozen");
   frozen_at_ = session_.scheduler().now();
   if (log_->committed() < layer->last_sequence) marks_[layer->last_sequence] = Mark();
   layer->disk_bytes = assigned_bytes_;
@@ -56,6 +57,9 @@ Task<Result<void>> AsyncDisk::checkpoint() {
 }
 
 Task<Result<void>> AsyncDisk::checkpoint_locked() {
+  // First what is left over: a checkpoint that fails again and again must not freeze again and
+  // again.
+  while (mapping_.oldest_frozen() != nullptr) VMS_CO_CHECK(co_await write_out_oldest());
   bool dirty = false;
   {
     const Mapping::SharedLock lock(mapping_.mutex());

@@ -14,7 +14,8 @@ namespace {
 using snapshot::Extent;
 using snapshot::Where;
 
-constexpr Duration kDiscardsWait = std::chrono::seconds(10);  // between checkpoints made for them
+constexpr Duration kCheckpointPause = std::chrono::seconds(5);  // after one that failed
+constexpr Duration kDiscardsWait = std::chrono::seconds(10);    // between checkpoints made for them
 constexpr Duration kLookAgain = std::chrono::milliseconds(100);  // whether a holder is gone
 constexpr std::size_t kOpenRunsMax = limits::kRecordRunsMax / 2;
 constexpr int kMergeLookups = 16;
@@ -632,9 +633,10 @@ Task<void> AsyncDisk::background() {
       room_.pulse();
     }
     const Load now = load();
-    if (now.checkpoint) {
+    if (now.checkpoint && scheduler.now() >= checkpoint_again_at_) {
       const auto done = co_await checkpoint();
       if (!done && done.error() == Errc::stale_token) become_failed(done.error());
+      if (!done) checkpoint_again_at_ = scheduler.now() + kCheckpointPause;
     }
     if (now.idle && set_watched(false)) break;
     static_cast<void>(co_await wake_.wait_pulse(next));

@@ -68,6 +68,36 @@ TEST_F(Promises, checkpoint_holds_few_pages_whatever_it_writes) {
   close(b_, disk);
 }
 
+// The index cannot be read for two minutes: the owner tries again, but not at every step, and what
+// it froze for the first attempt serves for the last.
+TEST_F(Promises, checkpoints_that_fail_are_few_and_pile_nothing_up) {
+  create("d", 4096);
+  DiskPtr disk = open(a_, "d");
+  for (std::uint64_t lbn = 0; lbn < 4096; lbn += 512) write(a_, disk, lbn, 1, 1);
+  close(a_, disk);
+  disk::AsyncDiskOptions eager;
+  eager.checkpoint_runs = 4;
+  disk = open(a_, "d", eager);
+  FileFault fault;
+  fault.operation = FileOperation::read;
+  fault.path_part = ".data";
+  fault.repeat = true;
+  node_.files().fail(fault);
+  const std::uint64_t before = hits("disk.frozen");
+  for (Tag tag = 2; tag < 122; ++tag) {
+    for (std::uint64_t lbn = 0; lbn < 4096; lbn += 512) write(a_, disk, lbn, 1, tag);
+    world_.run_for(std::chrono::seconds(1));
+  }
+  EXPECT_GE(hits("disk.frozen") - before, 1U);
+  EXPECT_LE(hits("disk.frozen") - before, 3U);
+  node_.files().clear_faults();
+  flush(a_, disk);
+  world_.run_for(std::chrono::seconds(10));
+  EXPECT_GT(hits("disk.root_named"), 1U);
+  EXPECT_EQ(read(a_, disk, 512, 1), Tags{121});
+  close(a_, disk);
+}
+
 // Keys of 256 KiB: rolls all the time, while writers ask for space in the key that is being sealed.
 TEST_F(Promises, write_that_meets_a_roll_gets_no_error) {
   constexpr std::uint64_t kWriters = 8;
