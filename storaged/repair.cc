@@ -99,16 +99,18 @@ class CutWalk {
  private:
   Result<bool> take(const wire::RecordHeader& record, Sequence expected) {
     if (record.sequence != expected) return false;
-    if (data_end_ && record.data_offset != *data_end_) return false;
+    if (any_ && record.data_offset != data_end_) return false;
     if (record.data_offset.value + record.block_count() > finding_.kept.blocks.value) return false;
     data_end_ = BlockIndex{record.data_offset.value + record.block_count()};
+    any_ = true;
     if (!check_blocks_) return true;
     return blocks_match(files_, record);
   }
   KeyFiles& files_;
   LogFinding& finding_;
   bool check_blocks_;
-  std::optional<BlockIndex> data_end_;
+  bool any_ = false;  // g++ 12 takes an optional in its place for uninitialised when it optimises
+  BlockIndex data_end_;
 };
 
 Result<std::unique_ptr<File>> new_file(Files& files, const std::string& path) {
