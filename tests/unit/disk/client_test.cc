@@ -87,7 +87,7 @@ class Guest {
       steps_.fetch_add(1);
     }
   }
-  [[nodiscard]] const std::string& failure() const noexcept { return failure_; }
+  [[nodiscard]] bool failed() const noexcept { return failed_.load(); }
   [[nodiscard]] std::uint64_t steps() const noexcept { return steps_.load(); }
   void check(const Bytes& content) const {
     EXPECT_EQ(failure_, "");
@@ -113,7 +113,7 @@ class Guest {
     } else if (choice < 90) {
       Bytes found(bytes);
       expect(disk_.read(begin_ + offset, found));
-      if (!std::equal(found.begin(), found.end(), at)) failure_ = "bytes differ";
+      if (!std::equal(found.begin(), found.end(), at)) fail("bytes differ");
     } else if (choice < 95) {
       expect(disk_.flush());
     } else if (choice < 98) {
@@ -126,7 +126,7 @@ class Guest {
   void check_extents(std::uint64_t offset, std::uint64_t bytes) {
     const auto extents = disk_.extents(begin_ + offset, bytes, 16);
     if (!extents) {
-      failure_ = to_string(extents.error());
+      fail(std::string(to_string(extents.error())));
       return;
     }
     for (const DiskExtent& extent : *extents) {
@@ -134,12 +134,16 @@ class Guest {
       if (extent.zero && std::any_of(at,
                                      at + static_cast<std::ptrdiff_t>(extent.bytes),
                                      [](auto b) { return b != std::byte{0}; })) {
-        failure_ = "data is called a hole";
+        fail("data is called a hole");
       }
     }
   }
   void expect(const Result<void>& done) {
-    if (!done) failure_ = to_string(done.error());
+    if (!done) fail(std::string(to_string(done.error())));
+  }
+  void fail(std::string why) {
+    failure_ = std::move(why);
+    failed_.store(true);
   }
 
   BlockingDisk& disk_;
@@ -147,7 +151,8 @@ class Guest {
   const std::uint64_t end_;
   Random random_;
   Bytes expected_;
-  std::string failure_;
+  std::string failure_;  // Of its own thread until that one ended.
+  std::atomic<bool> failed_{false};
   std::atomic<std::uint64_t> steps_{0};
 };
 
@@ -191,7 +196,7 @@ TEST_F(ClientTest, ADeadNodeIsAPauseForEveryThread) {
   const auto get_on = [&guests] {
     for (const auto& guest : guests) {
       const std::uint64_t wanted = guest->steps() + 20;
-      while (guest->steps() < wanted && guest->failure().empty()) std::this_thread::yield();
+      while (guest->steps() < wanted && !guest->failed()) std::this_thread::yield();
     }
   };
   for (int death = 0; death < 3; ++death) {
