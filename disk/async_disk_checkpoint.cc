@@ -4,8 +4,8 @@
 // Why a checkpoint loses nothing: the frozen layer is written out only when every record in it is
 // committed; pages name committed blocks and pages only, the root is appended after all its pages
 // are committed, and replay starts behind the frozen layer only once that root is in the log. A
-// roll in between abandons the checkpoint: its pages are garbage, the layer goes back under the
-// overlay.
+// roll in between appends again what is not committed (page_writer.h); a death leaves pages that
+// nothing names.
 #include <algorithm>
 #include <utility>
 
@@ -87,10 +87,7 @@ Task<Result<void>> AsyncDisk::write_out_oldest() {
                  reader_.pages(), writer, view_top_, layer->runs, size_blocks, true));
   Address top = built.empty ? Address() : built.unchanged_top;
   if (built.page_count != 0) {
-    const auto appended = co_await writer.finish();
-    if (!appended && appended.error() != Errc::conflict) co_return appended.error();
-    if (!appended) co_return success();  // abandoned by a roll: the caller's loop starts it anew
-    top = *appended;
+    VMS_CO_TRY(top, co_await writer.finish());
   }
   LogItem root;
   root.header.kind = wire::RecordKind::root;
@@ -298,10 +295,7 @@ Task<Result<SnapshotTiming>> AsyncDisk::write_out_snapshot(std::string name) {
   VMS_CO_TRY(const auto built, co_await replayed.build_pages(view, writer));
   Address top = built.empty ? Address() : built.unchanged_top;
   if (built.page_count != 0) {
-    const auto appended = co_await writer.finish();
-    if (!appended && appended.error() == Errc::conflict) co_return Errc::busy;  // rolled meanwhile
-    if (!appended) co_return appended.error();
-    top = *appended;
+    VMS_CO_TRY(top, co_await writer.finish());
   }
   protect_up_to(committed_end_.key, committed_data_end_);
   const auto protect = [this](meta::pb::DiskRecord& record) { store_cut(record); };

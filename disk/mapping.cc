@@ -74,16 +74,6 @@ void Mapping::retire_oldest(Address top) {
   top_ = top;
 }
 
-void Mapping::thaw() {
-  RunMap merged;
-  for (auto it = frozen_.rbegin(); it != frozen_.rend(); ++it) {
-    (*it)->runs.visit_all([&](const Extent& extent) { merged.put(extent); });
-  }
-  overlay_.visit_all([&](const Extent& extent) { merged.put(extent); });
-  overlay_ = std::move(merged);
-  frozen_.clear();
-}
-
 std::vector<Extent> Mapping::commit_slots(Lbn lbn,
                                           std::uint64_t blocks,
                                           std::uint64_t first_slot,

@@ -67,8 +67,6 @@ class Mapping {
   [[nodiscard]] std::shared_ptr<FrozenLayer> oldest_frozen() const;
   /// The oldest frozen layer is in the pages below `top` now.
   void retire_oldest(Address top);
-  /// Puts the frozen layers back under the overlay (an abandoned checkpoint).
-  void thaw();
   /// Switches whatever still names slots [first_slot, +blocks) at [lbn, +blocks) to `address`.
   /// Returns the blocks that no layer names any more (they were superseded): already garbage.
   std::vector<snapshot::Extent> commit_slots(Lbn lbn,

@@ -20,7 +20,6 @@ constexpr std::size_t kRecordsAhead = 8;
 /// Where the pages are, by number.
 struct PageWriter::Placed {
   std::vector<Address> addresses;
-  bool twice = false;
 };
 
 /// The pages of one record. Leaves are encoded at once; the others when their children are placed.
@@ -44,9 +43,7 @@ struct PageWriter::Record {
   void place_at(const Placement& place, Placed& placed, LogItem& item) {
     auto parent = parents.begin();
     for (std::size_t i = 0; i < labels.size(); ++i) {
-      Address& address = placed.addresses[first + i];
-      if (!address.is_unmapped()) placed.twice = true;
-      address = place.block(i);
+      placed.addresses[first + i] = place.block(i);
       if (parent == parents.end() || parent->place != i) continue;
       for (const auto& child : parent->page.children) {
         parent->page.page.entries[child.entry] = placed.addresses[child.index];
@@ -129,7 +126,6 @@ Task<Result<Address>> PageWriter::finish() {
   }
   give_back_credit();
   VMS_CO_CHECK(co_await log_.wait_committed(last));
-  if (placed_->twice) co_return Errc::conflict;
   co_return placed_->addresses.back();
 }
 

@@ -3,7 +3,8 @@
 //
 // Why it is safe to name a page before its address is known: addresses are given when a record is
 // placed, records are placed in order, and a page comes after its children. A parent is filled in
-// when its own record is placed.
+// when its own record is placed. A roll places again what is not committed, all of it and in order:
+// so a parent is filled in again whenever one of its children went to another place.
 // Invariant: memory follows `kPagesAhead`, never the number of pages of the checkpoint.
 #pragma once
 
@@ -33,8 +34,7 @@ class PageWriter final : public snapshot::PageSink {
 
   [[nodiscard]] Task<Result<void>> add(snapshot::NewPage page) override;
   /// Appends what is left and waits until every page is committed; the last page's address.
-  /// `conflict`: a roll placed a record twice, so that parents name wrong addresses; what was
-  /// written is garbage and the checkpoint begins anew. REQUIRES: a page was added.
+  /// REQUIRES: a page was added.
   [[nodiscard]] Task<Result<Address>> finish();
 
  private:

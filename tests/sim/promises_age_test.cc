@@ -68,6 +68,48 @@ TEST_F(Promises, checkpoint_holds_few_pages_whatever_it_writes) {
   close(b_, disk);
 }
 
+// Pages are appended before their parents, and a roll appends again what is not committed, in
+// order: so parents name the places of now, whatever was where before, and nothing is written twice
+// over.
+TEST_F(Promises, checkpoint_whose_pages_are_appended_again_reads_back_and_begins_once) {
+  constexpr std::uint64_t kLeaves = 600;
+  constexpr std::uint64_t kLeafBlocks = 512;
+  for (const std::uint64_t every : {1U, 2U, 3U, 5U}) {
+    SCOPED_TRACE(every);
+    const std::string name = "d" + std::to_string(every);
+    create(name, kLeaves * kLeafBlocks);
+    disk::AsyncDiskOptions options;
+    options.key_roll_bytes = limits::kMiB;  // and a roll now and then that nothing failed for
+    DiskPtr disk = open(a_, name, options);
+    for (Tag round = 0; round < 3; ++round) {
+      for (std::uint64_t i = 0; i < kLeaves; ++i) {
+        write(a_, disk, i * kLeafBlocks + i % 7 + round, 1, 1000 * round + i + 1);
+      }
+      flush(a_, disk);
+      const std::uint64_t pages = hits("disk.pages_queued");
+      const std::uint64_t keys = hits("disk.key_named");
+      FileFault fault;
+      fault.operation = FileOperation::sync;
+      fault.path_part = ".data";
+      for (fault.nth = 1; fault.nth < 5 * every; fault.nth += every) node_.files().fail(fault);
+      checkpoint(a_, disk);
+      EXPECT_GE(hits("disk.key_named") - keys, 2U) << "too few rolls: this test shows nothing";
+      EXPECT_EQ(hits("disk.pages_queued") - pages, 5U);  // 600 leaves, 2 parents, 2 above them
+      node_.files().clear_faults();
+      if (round == 1) disk = take_over(a_, name);
+    }
+    close(a_, disk);
+    disk = open(b_, name);
+    for (std::uint64_t i = 0; i < kLeaves; ++i) {
+      Tags expected{i + 1, 1000 + i + 1, 2000 + i + 1};
+      expected.resize(kLeafBlocks - i % 7);
+      expected.insert(expected.begin(), i % 7, 0);
+      EXPECT_EQ(read(b_, disk, i * kLeafBlocks, kLeafBlocks), expected) << i;
+    }
+    close(b_, disk);
+  }
+}
+
 // The index cannot be read for two minutes: the owner tries again, but not at every step, and what
 // it froze for the first attempt serves for the last.
 TEST_F(Promises, checkpoints_that_fail_are_few_and_pile_nothing_up) {
