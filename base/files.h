@@ -35,6 +35,12 @@ class File {
                                                         MutableBytes into) = 0;
   /// Writes all of it or fails.
   [[nodiscard]] virtual Result<void> write(std::uint64_t offset, ByteSpan bytes) = 0;
+  /// write() for much that is synced next and not soon read: past the page cache where offset,
+  /// length and memory are multiples of 4 KiB and the file system can. No more durable than
+  /// write().
+  [[nodiscard]] virtual Result<void> write_uncached(std::uint64_t offset, ByteSpan bytes) {
+    return write(offset, bytes);
+  }
   /// Data and what is needed to read it back are on stable storage. After a failure nothing about
   /// earlier writes may be believed, and the call must not be tried again on this file.
   [[nodiscard]] virtual Result<void> sync() = 0;

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <utility>
 
@@ -42,7 +43,10 @@ class Descriptor {
 class PosixFile final : public File {
  public:
   explicit PosixFile(int fd) noexcept : fd_(fd) {}
-  ~PosixFile() override { ::close(fd_); }
+  ~PosixFile() override {
+    ::close(fd_);
+    if (const int direct = direct_fd_.load(); direct >= 0) ::close(direct);
+  }
 
   Result<std::size_t> read(std::uint64_t offset, MutableBytes into) override {
     return read_with_flags(offset, into, 0);
@@ -51,14 +55,16 @@ class PosixFile final : public File {
     return read_with_flags(offset, into, RWF_NOWAIT);
   }
   Result<void> write(std::uint64_t offset, ByteSpan bytes) override {
-    while (!bytes.empty()) {
-      const auto wrote = ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-      if (wrote < 0 && errno == EINTR) continue;
-      if (wrote <= 0) return last_os_error();
-      offset += static_cast<std::uint64_t>(wrote);
-      bytes = bytes.subspan(static_cast<std::size_t>(wrote));
-    }
-    return success();
+    return write_to(fd_, offset, bytes);
+  }
+  Result<void> write_uncached(std::uint64_t offset, ByteSpan bytes) override {
+    const auto address = reinterpret_cast<std::uintptr_t>(bytes.data());
+    if ((offset | bytes.size() | address) % kDirectBytes != 0) return write(offset, bytes);
+    const int direct = direct_descriptor();
+    if (direct < 0) return write(offset, bytes);
+    const auto written = write_to(direct, offset, bytes);
+    if (written || written.error().os_errno != EINVAL) return written;
+    return write(offset, bytes);  // a device of larger sectors
   }
   Result<void> sync() override { return check(::fdatasync(fd_)); }
   Result<void> allocate(std::uint64_t offset, std::uint64_t length) override {
@@ -83,7 +89,32 @@ class PosixFile final : public File {
 
  private:
   static constexpr std::uint64_t kStatBlockBytes = 512;  // unit of st_blocks, see stat(2)
+  static constexpr std::uint64_t kDirectBytes = 4096;    // as much as any sector in use
+  static constexpr int kNotYet = -1;
+  static constexpr int kRefused = -2;
 
+  static Result<void> write_to(int fd, std::uint64_t offset, ByteSpan bytes) {
+    while (!bytes.empty()) {
+      const auto wrote = ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+      if (wrote < 0 && errno == EINTR) continue;
+      if (wrote <= 0) return last_os_error();
+      offset += static_cast<std::uint64_t>(wrote);
+      bytes = bytes.subspan(static_cast<std::size_t>(wrote));
+    }
+    return success();
+  }
+  /// The same file opened once more, with O_DIRECT; below zero: it cannot be, or not now.
+  int direct_descriptor() {
+    int known = direct_fd_.load(std::memory_order_acquire);
+    if (known != kNotYet) return known;
+    const std::string self = "/proc/self/fd/" + std::to_string(fd_);
+    int opened = ::open(self.c_str(), O_WRONLY | O_DIRECT | O_CLOEXEC);
+    if (opened < 0 && errno != EINVAL) return kNotYet;  // no descriptor free: it may be later
+    if (opened < 0) opened = kRefused;
+    if (direct_fd_.compare_exchange_strong(known, opened)) return opened;
+    if (opened >= 0) ::close(opened);  // another thread was faster
+    return known;
+  }
   static Result<void> check(int outcome) {
     if (outcome != 0) return last_os_error();
     return success();
@@ -114,7 +145,8 @@ class PosixFile final : public File {
     }
     return total;
   }
-  int fd_;
+  const int fd_;
+  std::atomic<int> direct_fd_{kNotYet};
 };
 
 }  // namespace

@@ -27,7 +27,7 @@ Result<void> write_checked(KeyFiles& files,
                            std::span<const std::uint64_t> sums) {
   if (!sums_match(blocks, sums)) return Errc::corrupt;
   VMS_FAULT("data.before_write");
-  VMS_CHECK(files.write_blocks(first, blocks));
+  VMS_CHECK(files.write_blocks_uncached(first, blocks));
   VMS_FAULT("data.after_write");
   return success();
 }

@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::uint64_t kOpenKeysMost = 512;
 constexpr std::uint64_t kOpenKeysLeast = 4;
-constexpr std::uint64_t kDescriptorsPerKey = 6;  // three, and as much for those not yet synced
+constexpr std::uint64_t kDescriptorsPerKey = 8;  // four, and as much for those not yet synced
 
 }  // namespace
 

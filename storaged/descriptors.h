@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // How many descriptors the process may have, and how many of them key files may take.
 //
-// A key has three files. The soft limit of a Debian service or shell is 1024, the hard one half a
-// million.
+// A key has three files, one of them open twice. The soft limit of a Debian service or shell is
+// 1024, the hard one half a million.
 #pragma once
 
 #include <cstddef>

@@ -274,6 +274,15 @@ Result<void> KeyFiles::write_blocks(BlockIndex first, const wire::Payload& block
   return success();
 }
 
+Result<void> KeyFiles::write_blocks_uncached(BlockIndex first, const wire::Payload& blocks) {
+  std::uint64_t offset = first.value * kBlockBytes;
+  for (const ByteSpan piece : blocks.pieces()) {
+    VMS_CHECK(data_->write_uncached(offset, piece));
+    offset += piece.size();
+  }
+  return success();
+}
+
 Result<bool> KeyFiles::punch(const BlockRun& run) {
   static const std::vector<std::byte> zeros(kZeroChunk);
   std::uint64_t offset = run.first.value * kSumBytes;

@@ -110,6 +110,8 @@ class KeyFiles {
   [[nodiscard]] Result<void> write_log(std::uint64_t offset, ByteSpan bytes);
   [[nodiscard]] Result<void> write_sums(BlockIndex first, std::span<const std::uint64_t> sums);
   [[nodiscard]] Result<void> write_blocks(BlockIndex first, const wire::Payload& blocks);
+  /// The same past the page cache: for many blocks that are synced next.
+  [[nodiscard]] Result<void> write_blocks_uncached(BlockIndex first, const wire::Payload& blocks);
   /// Sums to zero first, then the space is given back: a reader that meets the hole sees the zero.
   /// From the zeros on the blocks are gone; giving back is advice. False: the file system cannot do
   /// it (now), the space stays taken until the key is deleted.

@@ -5,7 +5,9 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -80,6 +82,28 @@ TEST_P(FilesTest, WhatIsWrittenIsRead) {
   EXPECT_EQ(*file->size(), 11U);
   ASSERT_TRUE(file->sync());
   EXPECT_EQ(text_of(*file, 6, 5), "there");
+}
+
+TEST_P(FilesTest, WhatIsWrittenUncachedIsRead) {
+  constexpr std::size_t kPage = 4096;
+  std::vector<std::byte> memory(18 * kPage, std::byte{1});
+  std::size_t room = memory.size();
+  void* place = memory.data();
+  const auto* const aligned =
+      static_cast<const std::byte*>(std::align(kPage, 17 * kPage, place, room));
+  const auto file = make("a");
+  ASSERT_TRUE(file->write(0, std::vector<std::byte>(40 * kPage, std::byte{7})));
+  // Over what the page cache has; from memory and to places that are aligned and not.
+  ASSERT_TRUE(file->write_uncached(2 * kPage, ByteSpan(aligned, 16 * kPage)));
+  ASSERT_TRUE(file->write_uncached(20 * kPage, ByteSpan(aligned + 1, 2 * kPage)));
+  ASSERT_TRUE(file->write_uncached(24 * kPage + 512, ByteSpan(aligned, kPage)));
+  ASSERT_TRUE(file->write_uncached(30 * kPage, ByteSpan(aligned, 100)));
+  std::string expected(40 * kPage, '\7');
+  expected.replace(2 * kPage, 16 * kPage, 16 * kPage, '\1');
+  expected.replace(20 * kPage, 2 * kPage, 2 * kPage, '\1');
+  expected.replace(24 * kPage + 512, kPage, kPage, '\1');
+  expected.replace(30 * kPage, 100, 100, '\1');
+  EXPECT_TRUE(text_of(*file, 0, 41 * kPage) == expected);
 }
 
 TEST_P(FilesTest, ReadsEndAtTheEndOfTheFile) {
@@ -460,6 +484,24 @@ TEST_F(PosixFilesTest, FilesAndFoldersAreTheOwnersOnly) {
   EXPECT_EQ(fs::status(scratch_.path() / "a").permissions(),
             fs::perms::owner_read | fs::perms::owner_write);
   EXPECT_EQ(fs::status(scratch_.path() / "f").permissions(), fs::perms::owner_all);
+}
+
+TEST_F(PosixFilesTest, UncachedWritesLeaveThePageCacheAlone) {
+  constexpr std::size_t kBytes = 65536;
+  struct statfs info {};
+  ASSERT_EQ(::statfs(scratch_.path().c_str(), &info), 0);
+  const bool lives_in_the_cache = info.f_type == TMPFS_MAGIC;
+  const std::unique_ptr<void, void (*)(void*)> memory(std::aligned_alloc(4096, kBytes), std::free);
+  std::memset(memory.get(), 7, kBytes);
+  const ByteSpan bytes(static_cast<const std::byte*>(memory.get()), kBytes);
+  OpenOptions options;
+  options.create = true;
+  const auto file = std::move(*files_->open("a", options));
+  ASSERT_TRUE(file->write_uncached(0, bytes));
+  std::vector<std::byte> found(kBytes);
+  EXPECT_EQ(file->read_cached(0, found).has_value(), lives_in_the_cache);
+  ASSERT_TRUE(file->read(0, found));
+  EXPECT_TRUE(std::equal(found.begin(), found.end(), bytes.begin()));
 }
 
 TEST_F(PosixFilesTest, TheProbeLeavesNothingBehind) {

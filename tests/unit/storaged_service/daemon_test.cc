@@ -107,8 +107,8 @@ class DaemonTest : public ::testing::Test {
 
 TEST(Descriptors, OpenKeysFollowTheLimit) {
   EXPECT_EQ(open_keys_for(524288), 512U);
-  EXPECT_EQ(open_keys_for(1024), 128U);
-  EXPECT_EQ(open_keys_for(160), 20U);
+  EXPECT_EQ(open_keys_for(1024), 96U);
+  EXPECT_EQ(open_keys_for(160), 15U);
   EXPECT_EQ(open_keys_for(0), 4U);
 }
 
