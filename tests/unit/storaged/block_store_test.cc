@@ -155,6 +155,24 @@ TEST(BlockStore, F4_fence_survives_crash) {
   }
 }
 
+// After an orderly stop the ring is empty: the key's head has the fence.
+TEST(BlockStore, F4_fence_survives_the_ring_that_had_it) {
+  Machine machine;
+  machine.start_well();
+  KeyModel key(key_number(0));
+  ASSERT_TRUE(machine.create(key));
+  machine.append_well(key, 2, 1);
+  ASSERT_TRUE(machine.fence(key, Epoch(5)));
+  for (int start = 0; start < 2; ++start) {
+    machine.stop();
+    machine.start_well();
+    KeyModel old = key;
+    EXPECT_EQ(code_of(machine.append(old.next(1, 2))), Errc::stale_token);
+    EXPECT_EQ(machine.store().info(key.key())->token, Epoch(5));
+  }
+  machine.stop();
+}
+
 TEST(BlockStore, ASealedKeyTakesNoMore) {
   Machine machine;
   machine.start_well();

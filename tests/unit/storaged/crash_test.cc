@@ -11,6 +11,8 @@
 #include <set>
 #include <sstream>
 
+#include "storaged/key_files.h"
+#include "tests/support/code_of.h"
 #include "tests/unit/storaged/store_fixture.h"
 
 namespace vmstore::storaged {
@@ -351,6 +353,30 @@ TEST(BlockStoreCrash, RingOfAKilledProcessIsSyncedBeforeItIsBelieved) {
       EXPECT_EQ(machine.compare(key, key.records().size()), "");
       machine.stop();
     }
+  }
+}
+
+// A file lost its end, and there is something to replay: that does not make it look whole.
+TEST(BlockStoreCrash, F13_truncated_files_after_a_crash) {
+  for (const KeyFileKind kind : {KeyFileKind::data, KeyFileKind::sums}) {
+    Machine machine;
+    machine.start_well();
+    KeyModel key(key_number(1));
+    ASSERT_TRUE(machine.create(key));
+    for (std::uint64_t i = 0; i < 3; ++i) machine.append_well(key, 2, i);
+    machine.stop();
+    machine.start_well();
+    ASSERT_TRUE(machine.fence(key, Epoch(5)));  // in the ring only
+    machine.kill();
+    {
+      const auto file = machine.files.open(key_path(key.key(), kind), OpenOptions());
+      ASSERT_TRUE((*file)->truncate(0));
+      ASSERT_TRUE((*file)->sync());
+    }
+    machine.start_well();
+    EXPECT_TRUE(machine.store().info(key.key())->damaged);
+    EXPECT_EQ(code_of(machine.fence(key, Epoch(9))), Errc::unknown);
+    machine.stop();
   }
 }
 
