@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/supervisor.h"
 
+#include <sys/wait.h>
+
 #include <algorithm>
 
 #include "base/assert.h"
@@ -72,6 +74,7 @@ bool Supervisor::on_exit(pid_t pid, int wait_status, SupervisorTime now) {
     return true;
   }
   service.last_end = describe_exit(wait_status);
+  service.last_code = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 0;
   if (now - service.since >= options_.well_after) service.pause = std::chrono::milliseconds(0);
   host_.report(service.spec.name, "ended with " + service.last_end + ", is started again");
   wait_before_next(service, now);

@@ -37,6 +37,7 @@ struct Service {
   pid_t pid = -1;  // while running or stopping
   std::uint64_t starts = 0;
   std::string last_end;  // how its last process ended, or why it could not be started
+  int last_code = 0;     // its exit status; 0 also when a signal ended it
   SupervisorTime since;  // running: of the start; waiting: of the next start;
                          // stopping: when patience ends
   std::chrono::milliseconds pause{0};

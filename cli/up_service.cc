@@ -179,7 +179,14 @@ Answer<void> UpService::check_ready(SupervisorTime now) {
                       has_ended ? "vmstored " + (node == nullptr ? "" : node->last_end)
                                 : "vmstored does not answer",
                       "read what it said above, or run it by hand");
-    if (has_ended && node != nullptr) failure.what = "vmstored ended with " + node->last_end;
+    if (has_ended && node != nullptr) {
+      failure.what = "vmstored ended with " + node->last_end;
+      for (const ExitCode code : {ExitCode::usage, ExitCode::busy}) {
+        if (node->last_code != static_cast<int>(code)) continue;
+        failure.exit_code = code;
+        failure.code = exit_code_name(code);
+      }
+    }
     if (const std::string said = last_lines(std::string(kNode)); !said.empty()) {
       failure.what += ": " + said;
     }

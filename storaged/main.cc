@@ -15,10 +15,15 @@
 namespace {
 
 constexpr int kExitFailed = 1;
+constexpr int kExitUsage = 2;
+constexpr int kExitBusy = 5;
 
+/// The exit codes of `vmstore`, which passes them on.
 int exit_code(const vmstore::Result<void>& outcome) {
   if (outcome) return 0;
   std::cerr << "vmstored: " << to_string(outcome.error()) << "\n";
+  if (outcome.error() == vmstore::Errc::busy) return kExitBusy;
+  if (outcome.error() == vmstore::Errc::foreign_store) return kExitUsage;
   return kExitFailed;
 }
 
