@@ -9,11 +9,11 @@
 #include <iterator>
 
 #include "cli/interrupt.h"
-#include "cli/meta_backup.h"
 #include "cli/output_file.h"
 #include "cli/process.h"
 #include "cli/program.h"
 #include "cli/verbs.h"
+#include "meta/backup.h"
 
 namespace vmstore::cli {
 namespace {
@@ -24,6 +24,7 @@ struct MetaOptions {
   std::string file;
   std::string data;
   bool overwrite = false;
+  bool accept_loss = false;
 };
 
 std::uint64_t now_ns() {
@@ -43,8 +44,8 @@ Answer<void> backup(Context& context, const MetaOptions& options) {
   }
   const KeepGoing until_done;
   VMS_TRY(OutputFile file, OutputFile::create(options.file, options.overwrite));
-  BackupWriter writer;
-  VMS_CHECK(file.append(writer.begin(status.store, now_ns())));
+  meta::BackupWriter writer;
+  VMS_CHECK(file.append(writer.begin(status.store, format_time(now_ns()))));
   Answer<void> written;
   const auto page = [&](const std::vector<disk::CatalogueEntry>& entries) -> Result<void> {
     if (interrupted()) return Errc::interrupted;
@@ -65,7 +66,7 @@ Answer<void> backup(Context& context, const MetaOptions& options) {
   return {};
 }
 
-Answer<Backup> read_backup(const std::string& path) {
+Answer<meta::Backup> read_backup(const std::string& path) {
   std::error_code error;
   const std::uintmax_t size = std::filesystem::file_size(path, error);
   if (error) return Failure::from(Error(errno_to_errc(error.value()), error.value()), path);
@@ -75,15 +76,36 @@ Answer<Backup> read_backup(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   if (!file) return Failure::from(Errc::io_error, path);
-  Answer<Backup> parsed = parse_backup(text);
-  if (parsed) return parsed;
-  Failure failure = parsed.error();
-  failure.object = path;
+  std::string why;
+  Result<meta::Backup> parsed = meta::parse_backup(text, why);
+  if (parsed) return std::move(*parsed);
+  Failure failure = Failure::from(parsed.error(), path, "use another backup");
+  if (parsed.error() == Errc::newer_format) failure.hint = "use the version that wrote it";
+  if (parsed.error() == Errc::corrupt) failure.what = why;
   return failure;
 }
 
-Answer<void> restore(Context& context, const MetaOptions& options) {
-  VMS_TRY(const Backup backup, read_backup(options.file));
+Failure restore_failure(const Error& error, const Context& context, const MetaOptions& options) {
+  if (error == Errc::exists) {
+    return Failure::make(ExitCode::exists,
+                         context.endpoint(),
+                         "the store is not empty",
+                         "a backup goes only into a store without disks");
+  }
+  if (error == Errc::not_found) {
+    return Failure::make(ExitCode::not_found,
+                         options.file,
+                         "keys that it names are gone (see above)",
+                         "restore what is left with --accept-loss, or use an older backup");
+  }
+  return Failure::from(error, context.endpoint(), "the same restore may be repeated");
+}
+
+/// Into a node that runs.
+Answer<void> restore_online(Context& context,
+                            const MetaOptions& options,
+                            const meta::Backup& backup,
+                            const std::string& what) {
   VMS_TRY(disk::Client * client, context.client());
   VMS_TRY(const disk::NodeStatus status, about(client->node_status(), context.endpoint()));
   if (status.store != backup.store) {
@@ -96,36 +118,53 @@ Answer<void> restore(Context& context, const MetaOptions& options) {
                       {"file", options.file},
                       {"entries", backup.entries.size()},
                       {"revision", backup.revision}};
-  const std::string what = std::to_string(backup.entries.size()) + " entries of revision " +
-                           std::to_string(backup.revision);
   if (context.options().dry_run) {
     fields["dry_run"] = true;
     context.output().done("would put back " + what, std::move(fields));
     return {};
   }
   VMS_CHECK(context.confirm("put back " + what + " into the empty catalogue?"));
-  const Result<void> restored = client->import_catalogue(backup.entries);
-  if (!restored && restored.error() == Error(Errc::exists)) {
-    return Failure::make(ExitCode::exists,
-                         context.endpoint(),
-                         "the store is not empty",
-                         "a backup goes only into a store without disks");
-  }
-  VMS_CHECK(about(Result<void>(restored), context.endpoint(), "the same restore may be repeated"));
+  const Result<void> restored = client->import_catalogue(backup.entries, options.accept_loss);
+  if (!restored) return restore_failure(restored.error(), context, options);
   context.output().done("put back " + what + "     next: vmstore verify --all", std::move(fields));
   return {};
 }
 
-Answer<void> rebuild(Context& context, const MetaOptions& options) {
-  if (options.data.empty()) return Failure::usage("--data names the folder of the node");
+/// What vmstored does with a data folder that no node uses.
+Answer<void> run_offline(Context& context,
+                         const std::string& action,
+                         std::vector<std::string> arguments,
+                         const std::string& question) {
   VMS_TRY(const std::string program, find_program("vmstored"));
+  arguments.insert(arguments.begin(), program);
   if (context.options().dry_run) {
-    context.output().done("would run " + program + " --rebuild-meta --data " + options.data,
-                          {{"action", "meta rebuild"}, {"dry_run", true}});
+    std::string line = "would run";
+    for (const std::string& word : arguments) line += " " + word;
+    context.output().done(line, {{"action", action}, {"dry_run", true}});
     return {};
   }
-  VMS_CHECK(context.confirm("rebuild the catalogue of " + options.data + " from its files?"));
-  return become_program({program, "--rebuild-meta", "--data", options.data}, {});
+  VMS_CHECK(context.confirm(question));
+  return become_program(std::move(arguments), {});
+}
+
+Answer<void> restore(Context& context, const MetaOptions& options) {
+  VMS_TRY(const meta::Backup backup, read_backup(options.file));
+  const std::string what = std::to_string(backup.entries.size()) + " entries of revision " +
+                           std::to_string(backup.revision);
+  if (options.data.empty()) return restore_online(context, options, backup, what);
+  std::vector<std::string> arguments{"--restore-meta", options.file, "--data", options.data};
+  if (options.accept_loss) arguments.emplace_back("--accept-loss");
+  return run_offline(context,
+                     "meta restore",
+                     std::move(arguments),
+                     "make the catalogue of " + options.data + " from " + what + "?");
+}
+
+Answer<void> rebuild(Context& context, const MetaOptions& options) {
+  return run_offline(context,
+                     "meta rebuild",
+                     {"--rebuild-meta", "--data", options.data},
+                     "rebuild the catalogue of " + options.data + " from its files?");
 }
 
 }  // namespace
@@ -147,12 +186,17 @@ void add_meta_verbs(VerbBook& book) {
 
   CLI::App& load = book.verb(meta,
                              "restore",
-                             {"Puts a backup back into the same store, which must "
-                              "be empty.",
-                              "meta restore catalogue.jsonl",
+                             {"Puts a backup back into the same store: into a running one without "
+                              "disks, or into the folder of a stopped node that has lost its "
+                              "catalogue and its own copy (else: meta rebuild).",
+                              "meta restore catalogue.jsonl --data /var/lib/vmstore",
                               "meta restore catalogue.jsonl --dry-run"});
   auto loaded = std::make_shared<MetaOptions>();
   load.add_option("FILE", loaded->file, "The backup")->required();
+  load.add_option("--data", loaded->data, "Folder of the stopped node");
+  load.add_flag("--accept-loss",
+                loaded->accept_loss,
+                "Although keys it names are gone, or the folder has a newer catalogue");
   book.action(load, [loaded](Context& context) { return restore(context, *loaded); });
 
   CLI::App& mend = book.verb(meta,

@@ -52,7 +52,8 @@ class Admin {
   [[nodiscard]] Task<Result<NodeStatus>> node_status();
   [[nodiscard]] Task<Result<GcReport>> collect_garbage(bool dry_run);
   [[nodiscard]] Task<Result<std::uint64_t>> export_catalogue(Client::CataloguePage page);
-  [[nodiscard]] Task<Result<void>> import_catalogue(std::vector<CatalogueEntry> entries);
+  [[nodiscard]] Task<Result<void>> import_catalogue(std::vector<CatalogueEntry> entries,
+                                                    bool accept_loss);
 
   /// The session's object for a disk, the open one or a new one, with a user more: the caller ends
   /// with AsyncDisk::leave() or drop().
@@ -107,6 +108,8 @@ class Admin {
   [[nodiscard]] Result<std::optional<std::uint64_t>> set_batch_file_aside(DiskId id);
   /// What a repair by the node would keep of the disk's open key, or has kept.
   [[nodiscard]] Task<Result<RepairReport>> repair_key(VersionedDisk disk, bool accept_loss);
+  /// `not_found` when a key that the entries name is gone; each is logged.
+  [[nodiscard]] Task<Result<void>> check_named_keys(std::vector<CatalogueEntry> entries);
   [[nodiscard]] Task<Result<void>> raise_key_counter(std::uint64_t next);
   [[nodiscard]] std::uint64_t wall_ns() const;
 

@@ -4,8 +4,10 @@
 #include <utility>
 
 #include "base/limits.h"
+#include "base/log.h"
 #include "disk/admin.h"
 #include "meta/records.h"
+#include "meta/restore.h"
 #include "meta/schema.h"
 #include "wire/vmstore.pb.h"
 
@@ -13,6 +15,7 @@ namespace vmstore::disk {
 namespace {
 
 constexpr std::size_t kRestorePerTxn = 100;
+constexpr std::size_t kMissingSaid = 20;
 
 bool starts_with(const std::string& key, std::string_view prefix) {
   return key.compare(0, prefix.size(), prefix) == 0;
@@ -71,7 +74,23 @@ Task<Result<std::uint64_t>> Admin::export_catalogue(Client::CataloguePage page) 
   }
 }
 
-Task<Result<void>> Admin::import_catalogue(std::vector<CatalogueEntry> entries) {
+Task<Result<void>> Admin::check_named_keys(std::vector<CatalogueEntry> entries) {
+  VMS_CO_TRY(const auto named, meta::keys_named(entries));
+  std::size_t missing = 0;
+  for (const auto& [key, who] : named) {
+    const auto info = co_await session_.node().key_info(key);
+    if (info) continue;
+    if (info.error() != Errc::not_found) co_return info.error();
+    ++missing;
+    if (missing > kMissingSaid) continue;
+    VMS_LOG(error, "meta", "key " << key.hex() << " is gone: " << who << " needs it");
+  }
+  if (missing != 0) co_return Errc::not_found;
+  co_return success();
+}
+
+Task<Result<void>> Admin::import_catalogue(std::vector<CatalogueEntry> entries, bool accept_loss) {
+  VMS_CO_CHECK(meta::make_current(entries));
   for (const CatalogueEntry& entry : entries) {
     if (entry.key != meta::kStoreKey) continue;
     VMS_CO_TRY(const auto store, meta::decode<meta::pb::StoreRecord>(entry.value));
@@ -87,6 +106,7 @@ Task<Result<void>> Admin::import_catalogue(std::vector<CatalogueEntry> entries) 
       if (!same) co_return Errc::exists;
     }
   }
+  if (!accept_loss) VMS_CO_CHECK(co_await check_named_keys(entries));
   // Names last: no disk can be opened before the whole backup is there.
   std::stable_partition(entries.begin(), entries.end(), [](const CatalogueEntry& entry) {
     return !starts_with(entry.key, meta::kNamePrefix);

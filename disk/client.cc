@@ -349,8 +349,9 @@ class RealClient final : public Client {
   Result<std::uint64_t> export_catalogue(const CataloguePage& page) override {
     return core_->run(core_->admin.export_catalogue(page));
   }
-  Result<void> import_catalogue(const std::vector<CatalogueEntry>& entries) override {
-    return core_->run(core_->admin.import_catalogue(entries));
+  Result<void> import_catalogue(const std::vector<CatalogueEntry>& entries,
+                                bool accept_loss) override {
+    return core_->run(core_->admin.import_catalogue(entries, accept_loss));
   }
 
  private:

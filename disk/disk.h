@@ -19,6 +19,7 @@
 #include "base/bytes.h"
 #include "base/ids.h"
 #include "base/result.h"
+#include "meta/backup.h"
 
 namespace vmstore::disk {
 
@@ -162,11 +163,7 @@ struct GcReport {
   std::uint64_t blocks_live = 0;
   std::uint64_t pages_visited = 0;
 };
-/// One entry of the catalogue as it is stored (meta/schema.h), for backups.
-struct CatalogueEntry {
-  std::string key;
-  std::string value;
-};
+using CatalogueEntry = meta::BackupEntry;
 
 class Client {
  public:
@@ -233,9 +230,11 @@ class Client {
   /// Puts a whole backup back. `foreign_store`: the backup is of another store. `exists`: the store
   /// has a disk, snapshot or trash entry that is not in the backup exactly so (an interrupted
   /// restore may be repeated). Counters only rise; entries of nodes stay as they are; names go
-  /// last, so that no disk can be opened before the whole backup is there.
-  [[nodiscard]] virtual Result<void> import_catalogue(const std::vector<CatalogueEntry>& entries) {
-    return static_cast<void>(entries), Errc::unsupported;
+  /// last, so that no disk can be opened before the whole backup is there. `not_found`, unless
+  /// `accept_loss`: keys that the backup names are gone; each is logged, nothing was changed.
+  [[nodiscard]] virtual Result<void> import_catalogue(const std::vector<CatalogueEntry>& entries,
+                                                      bool accept_loss) {
+    return static_cast<void>(entries), static_cast<void>(accept_loss), Errc::unsupported;
   }
 };
 

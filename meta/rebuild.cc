@@ -80,10 +80,18 @@ Result<void> rebuild_rocks(const Rebuilt& rebuilt,
   // Refused before the log is touched, if a store is there.
   VMS_CHECK(RocksFolder::begin(folder));
   VMS_CHECK(CatalogueLog::create(files, log_path + ".old", rebuilt.before));
-  VMS_CHECK(CatalogueLog::create(files, log_path, rebuilt.image));
+  return make_rocks(rebuilt.image, files, log_path, folder);
+}
+
+Result<void> make_rocks(const Image& image,
+                        Files& files,
+                        const std::string& log_path,
+                        const std::string& folder) {
+  VMS_CHECK(RocksFolder::begin(folder));
+  VMS_CHECK(CatalogueLog::create(files, log_path, image));
   Changes content;
-  for (const auto& [key, entry] : rebuilt.image.entries) content.push_back({entry});
-  VMS_CHECK(RocksTables::create(folder, content, rebuilt.image.revision));
+  for (const auto& [key, entry] : image.entries) content.push_back({entry});
+  VMS_CHECK(RocksTables::create(folder, content, image.revision));
   return success();
 }
 

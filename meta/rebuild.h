@@ -42,4 +42,10 @@ struct Rebuilt {
                                          const std::string& log_path,
                                          const std::string& folder);
 
+/// The same from a content alone: what the log held before is replaced and not kept.
+[[nodiscard]] Result<void> make_rocks(const Image& image,
+                                      Files& files,
+                                      const std::string& log_path,
+                                      const std::string& folder);
+
 }  // namespace vmstore::meta

@@ -182,7 +182,38 @@ int fail(const std::string& what) {
 std::optional<std::string> check(const Config& config) {
   if (config.data_folder.empty()) return "no data folder: give --data DIR";
   if (config.create && config.rebuild_meta) return "--create and --rebuild-meta exclude each other";
+  const bool restore = !config.restore_meta.empty();
+  if (restore && (config.create || config.rebuild_meta)) {
+    return "--restore-meta excludes --create and --rebuild-meta";
+  }
+  if (config.accept_loss && !restore) return "--accept-loss belongs to --restore-meta";
   return std::nullopt;
+}
+
+/// What is no setting: how this one run behaves.
+void add_modes(CLI::App& app, Config& config) {
+  app.add_flag("--create", config.create, "Make a store if the data folder is empty");
+  app.add_option("--store-file",
+                 config.store_file,
+                 "File outside of the data folder that remembers its store: once written, no store "
+                 "is made there and no other is served")
+      ->type_name("FILE");
+  app.add_flag("--rebuild-meta",
+               config.rebuild_meta,
+               "Rebuild the catalogue from the folder's own log, then exit");
+  app.add_option("--restore-meta",
+                 config.restore_meta,
+                 "Make the catalogue from a backup (`vmstore meta backup`), then exit: for a store "
+                 "that has lost it and the folder's own log")
+      ->type_name("FILE");
+  app.add_flag("--accept-loss",
+               config.accept_loss,
+               "With --restore-meta: although keys that the backup names are gone, or the folder "
+               "has a catalogue");
+  app.add_flag("--check-config", config.check_only, "Check the configuration, then exit");
+  app.add_flag("--allow-no-punching",
+               config.allow_without_punching,
+               "Serve on a file system that cannot punch holes: freed space is not given back");
 }
 
 }  // namespace
@@ -248,19 +279,7 @@ Parsed parse_config(int argc, const char* const* argv) {
     options[i] =
         app.add_option(flags[i], texts[i], help[i])->envname(variable)->type_name(types[i]);
   }
-  app.add_flag("--create", config.create, "Make a store if the data folder is empty");
-  app.add_option("--store-file",
-                 config.store_file,
-                 "File outside of the data folder that remembers its store: once written, no store "
-                 "is made there and no other is served")
-      ->type_name("FILE");
-  app.add_flag("--rebuild-meta",
-               config.rebuild_meta,
-               "Rebuild the catalogue from the folder's own log, then exit");
-  app.add_flag("--check-config", config.check_only, "Check the configuration, then exit");
-  app.add_flag("--allow-no-punching",
-               config.allow_without_punching,
-               "Serve on a file system that cannot punch holes: freed space is not given back");
+  add_modes(app, config);
   try {  // CLI11 speaks in exceptions; they end here
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -24,6 +24,8 @@ struct Config {
   /// Outside of the data folder; see storaged/remembered_store.h. Empty: nothing is remembered.
   std::string store_file;
   bool rebuild_meta = false;
+  std::string restore_meta;  // a backup; empty: none is to be restored
+  bool accept_loss = false;  // with it
   bool check_only = false;
   bool allow_without_punching = false;
   bool collect_by_itself = true;

@@ -16,7 +16,10 @@ namespace {
 
 constexpr int kExitFailed = 1;
 constexpr int kExitUsage = 2;
+constexpr int kExitNotFound = 3;
+constexpr int kExitExists = 4;
 constexpr int kExitBusy = 5;
+constexpr int kExitIntegrity = 8;
 
 /// The exit codes of `vmstore`, which passes them on.
 int exit_code(const vmstore::Result<void>& outcome) {
@@ -27,10 +30,29 @@ int exit_code(const vmstore::Result<void>& outcome) {
   return kExitFailed;
 }
 
+/// Of a verb that works on a folder and ends: what it did not find, or would have replaced, or
+/// cannot believe, tells more than that it failed.
+int exit_code_of_verb(const vmstore::Result<void>& outcome) {
+  const int code = exit_code(outcome);
+  if (code != kExitFailed) return code;
+  if (outcome.error() == vmstore::Errc::not_found) return kExitNotFound;
+  if (outcome.error() == vmstore::Errc::exists) return kExitExists;
+  const bool is_damaged =
+      outcome.error() == vmstore::Errc::corrupt || outcome.error() == vmstore::Errc::unknown;
+  return is_damaged ? kExitIntegrity : code;
+}
+
 vmstore::Result<void> rebuild(const vmstore::storaged::Config& config) {
   VMS_TRY(const auto files, vmstore::PosixFiles::open_folder(config.data_folder));
   auto random = vmstore::Random::from_system();
   return vmstore::storaged::rebuild_catalogue(*files, config.data_folder, random);
+}
+
+vmstore::Result<void> restore(const vmstore::storaged::Config& config) {
+  VMS_TRY(const auto files, vmstore::PosixFiles::open_folder(config.data_folder));
+  auto random = vmstore::Random::from_system();
+  return vmstore::storaged::restore_catalogue(
+      *files, config.data_folder, config.restore_meta, config.accept_loss, random);
 }
 
 /// The signals that end the service; blocked in every thread, taken by main alone.
@@ -71,6 +93,7 @@ int main(int argc, char** argv) {
   if (!parsed.config) return parsed.exit_code;
   vmstore::set_log_level(parsed.config->log_level);
   if (parsed.config->check_only) return 0;
-  if (parsed.config->rebuild_meta) return exit_code(rebuild(*parsed.config));
+  if (parsed.config->rebuild_meta) return exit_code_of_verb(rebuild(*parsed.config));
+  if (!parsed.config->restore_meta.empty()) return exit_code_of_verb(restore(*parsed.config));
   return serve(std::move(*parsed.config));
 }

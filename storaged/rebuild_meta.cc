@@ -3,39 +3,121 @@
 
 #include <algorithm>
 #include <array>
+#include <fstream>
+#include <iterator>
+#include <set>
 #include <utility>
 
 #include "base/fault.h"
 #include "base/log.h"
+#include "meta/backup.h"
 #include "meta/catalogue_log.h"
 #include "meta/rebuild.h"
+#include "meta/restore.h"
+#include "meta/rocks_folder.h"
 #include "storaged/identity.h"
+#include "storaged/key_files.h"
+#include "storaged/startup.h"
 
 namespace vmstore::storaged {
 namespace {
 
 constexpr int kAsideMax = 1000;
+constexpr std::size_t kMissingSaid = 20;
 
-/// A name for the old folder that nothing has yet.
-Result<std::string> aside_name(Files& files) {
+/// A name for what is set aside that nothing has yet.
+Result<std::string> aside_name(Files& files, std::string_view of) {
   VMS_TRY(const auto names, files.list(""));
-  std::string name = std::string(kMetaFolder) + ".old";
+  std::string name = std::string(of) + ".old";
   for (int i = 1; i < kAsideMax; ++i) {
     if (!std::binary_search(names.begin(), names.end(), name)) return name;
-    name = std::string(kMetaFolder) + ".old." + std::to_string(i);
+    name = std::string(of) + ".old." + std::to_string(i);
   }
   return Errc::exists;
 }
 
-Result<void> set_aside(Files& files) {
+Result<void> rename_aside(Files& files, std::string_view what) {
+  VMS_TRY(const std::string name, aside_name(files, what));
+  VMS_CHECK(files.rename(what, name));
+  VMS_LOG(info, "meta", "what was there of the catalogue is set aside as " << name);
+  return files.sync_folder("");
+}
+
+Result<void> set_folder_aside(Files& files) {
   const auto content = files.list(kMetaFolder);
   if (!content && content.error() == Errc::not_found) return success();
   if (!content) return content.error();
   if (content->empty()) return success();
-  VMS_TRY(const std::string name, aside_name(files));
-  VMS_CHECK(files.rename(kMetaFolder, name));
-  VMS_LOG(info, "meta", "the old catalogue is set aside as " << name);
-  return files.sync_folder("");
+  return rename_aside(files, kMetaFolder);
+}
+
+Result<void> set_log_aside(Files& files) {
+  VMS_TRY(const auto names, files.list(""));
+  if (!std::binary_search(names.begin(), names.end(), kCatalogueFile)) return success();
+  return rename_aside(files, kCatalogueFile);
+}
+
+Result<meta::Backup> read_backup(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) {
+    const Error error = last_os_error();
+    VMS_LOG(error, "meta", path << ": " << to_string(error));
+    return error;
+  }
+  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  if (file.bad()) return Errc::io_error;
+  std::string why;
+  auto backup = meta::parse_backup(text, why);
+  if (!backup) VMS_LOG(error, "meta", path << ": " << why << "; nothing was changed");
+  return backup;
+}
+
+/// The keys that have a log in the folder.
+Result<std::set<KeyId>> keys_present(Files& files) {
+  std::set<KeyId> present;
+  for (unsigned folder = 0; folder < kKeyFolderCount; ++folder) {
+    VMS_TRY(const auto names, files.list(key_folder(folder)));
+    for (const std::string& name : names) {
+      const auto parsed = parse_key_file_name(name);
+      if (parsed && parsed->suffix == "log") present.insert(parsed->key);
+    }
+  }
+  return present;
+}
+
+/// `not_found` when a key is missing and that is not accepted.
+Result<void> check_keys(const meta::Backup& backup,
+                        const std::set<KeyId>& present,
+                        bool accept_loss) {
+  VMS_TRY(const auto named, meta::keys_named(backup.entries));
+  std::size_t missing = 0;
+  for (const auto& [key, who] : named) {
+    if (present.contains(key)) continue;
+    ++missing;
+    if (missing <= kMissingSaid) {
+      VMS_LOG(error, "meta", "key " << key.hex() << " is gone: " << who << " needs it");
+    }
+  }
+  if (missing == 0 || accept_loss) return success();
+  VMS_LOG(error,
+          "meta",
+          missing << " of the " << named.size()
+                  << " keys that the backup names are gone; --accept-loss restores the rest, "
+                     "nothing was changed");
+  return Errc::not_found;
+}
+
+/// `exists` when the folder has a whole catalogue of its own and its loss is not accepted.
+Result<void> check_nothing_newer(Files& files, const std::string& path, bool accept_loss) {
+  const auto log = meta::CatalogueLog::load(files, std::string(kCatalogueFile));
+  const bool has_store = meta::RocksFolder::open(path + "/" + std::string(kMetaFolder)).has_value();
+  if ((!log && !has_store) || accept_loss) return success();
+  VMS_LOG(error,
+          "meta",
+          "the folder has a catalogue of its own, newer than any backup: "
+              << (log ? "`vmstored --rebuild-meta` loses nothing" : "its log is lost")
+              << "; --accept-loss restores the backup in its place, nothing was changed");
+  return Errc::exists;
 }
 
 }  // namespace
@@ -44,7 +126,12 @@ Result<void> rebuild_catalogue(Files& files, const std::string& path, Random& ra
   VMS_TRY(const auto folder, DataFolder::open(files, DataFolder::Missing::refuse, random));
   auto image = meta::CatalogueLog::load(files, std::string(kCatalogueFile));
   if (!image) {
-    VMS_LOG(error, "meta", "the catalogue log: " << to_string(image.error()));
+    VMS_LOG(error,
+            "meta",
+            "the folder's own copy of the catalogue: "
+                << to_string(image.error())
+                << "; what is left is a backup: `vmstore meta restore FILE --data " << path
+                << "`, nothing was changed");
     return image.error();
   }
   const std::array<meta::LogSource, 1> sources{
@@ -52,7 +139,7 @@ Result<void> rebuild_catalogue(Files& files, const std::string& path, Random& ra
   VMS_TRY(const auto rebuilt,
           meta::plan_rebuild(sources, static_cast<std::uint32_t>(random.u64())));
   // Only now, when it is known that a new one can be made.
-  VMS_CHECK(set_aside(files));
+  VMS_CHECK(set_folder_aside(files));
   VMS_FAULT("node.rebuild.set_aside");
   VMS_CHECK(files.make_folder(kMetaFolder));
   VMS_CHECK(files.sync_folder(""));
@@ -63,6 +150,48 @@ Result<void> rebuild_catalogue(Files& files, const std::string& path, Random& ra
           "rebuilt the catalogue: " << rebuilt.image.entries.size() << " entries, revision "
                                     << rebuilt.before.revision << " became "
                                     << rebuilt.image.revision);
+  return success();
+}
+
+Result<void> restore_catalogue(Files& files,
+                               const std::string& path,
+                               const std::string& backup_file,
+                               bool accept_loss,
+                               Random& random) {
+  VMS_TRY(const meta::Backup backup, read_backup(backup_file));
+  VMS_TRY(const auto folder, DataFolder::open(files, DataFolder::Missing::refuse, random));
+  const Identity& identity = folder->identity();
+  if (backup.store != identity.store.hex()) {
+    VMS_LOG(error,
+            "meta",
+            backup_file << " is of store " << backup.store << ", the data folder of store "
+                        << identity.store.hex() << "; nothing was changed");
+    return Errc::foreign_store;
+  }
+  VMS_CHECK(check_nothing_newer(files, path, accept_loss));
+  VMS_TRY(const auto present, keys_present(files));
+  VMS_CHECK(check_keys(backup, present, accept_loss));
+  meta::RestoreTarget target;
+  target.store = identity.store;
+  target.node = node_record(identity);
+  if (!present.empty()) target.newest_key = *present.rbegin();
+  target.salt = static_cast<std::uint32_t>(random.u64());
+  const auto image = meta::plan_restore(backup, target);
+  if (!image) {
+    VMS_LOG(error, "meta", backup_file << ": " << to_string(image.error()));
+    return image.error();
+  }
+  VMS_CHECK(set_folder_aside(files));
+  VMS_CHECK(set_log_aside(files));
+  VMS_CHECK(files.make_folder(kMetaFolder));
+  VMS_CHECK(files.sync_folder(""));
+  const std::string meta_path = path + "/" + std::string(kMetaFolder);
+  VMS_CHECK(meta::make_rocks(*image, files, std::string(kCatalogueFile), meta_path));
+  VMS_LOG(info,
+          "meta",
+          "restored the catalogue from " << backup_file << ": " << image->entries.size()
+                                         << " entries, revision " << backup.revision << " became "
+                                         << image->revision);
   return success();
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `vmstored --rebuild-meta`: a store whose metadata folder is lost or damaged gets a new one from
-// the folder's own catalogue log (DESIGN 6) [C14].
+// the folder's own catalogue log (DESIGN 6) [C14]. `vmstored --restore-meta FILE`: both are lost,
+// and a backup is all there is.
 #pragma once
 
 #include <string>
@@ -15,5 +16,16 @@ namespace vmstore::storaged {
 /// one. `busy` while the node runs; `not_found` without a log. A call that was cut short can be
 /// repeated. THREADS: blocks; `files` is the data folder, `path` where it is.
 [[nodiscard]] Result<void> rebuild_catalogue(Files& files, const std::string& path, Random& random);
+
+/// Makes metadata folder and log from a backup; what was there of them is set aside, never deleted.
+/// Unless `accept_loss`: `exists` when the folder has a whole log or metadata folder of its own,
+/// which is newer; `not_found` when a key that the backup names is gone (each is logged). `busy`,
+/// `foreign_store`, `corrupt`, `newer_format`: nothing was changed, the reason is logged.
+/// A call that was cut short can be repeated, or ended by rebuild_catalogue().
+[[nodiscard]] Result<void> restore_catalogue(Files& files,
+                                             const std::string& path,
+                                             const std::string& backup_file,
+                                             bool accept_loss,
+                                             Random& random);
 
 }  // namespace vmstore::storaged

@@ -25,15 +25,6 @@ bool outcome_unknown(const Error& error) noexcept {
          error == Errc::unavailable;
 }
 
-meta::pb::NodeRecord node_record(const Identity& identity) {
-  meta::pb::NodeRecord record;
-  *record.mutable_id() = meta::to_pb(identity.node);
-  *record.mutable_incarnation() = meta::to_pb(identity.incarnation);
-  record.set_start_count(identity.start_count);
-  record.set_weight(1);
-  return record;
-}
-
 /// Writes the node's record over the one that was read (`old`, or none). `conflict`: somebody else
 /// writes it, that is, two nodes have one identity.
 Task<Result<void>> put_node(Scheduler& scheduler,
@@ -136,6 +127,15 @@ Result<Identity> next_identity(const Identity& old,
 }
 
 }  // namespace
+
+meta::pb::NodeRecord node_record(const Identity& identity) {
+  meta::pb::NodeRecord record;
+  *record.mutable_id() = meta::to_pb(identity.node);
+  *record.mutable_incarnation() = meta::to_pb(identity.incarnation);
+  record.set_start_count(identity.start_count);
+  record.set_weight(1);
+  return record;
+}
 
 Task<Result<void>> join_catalogue(Scheduler& scheduler,
                                   meta::MetaStore& store,

@@ -16,9 +16,13 @@
 #include "base/scheduler.h"
 #include "base/task.h"
 #include "meta/meta_store.h"
+#include "meta/records.h"
 #include "storaged/identity.h"
 
 namespace vmstore::storaged {
+
+/// The node's own record in the catalogue.
+[[nodiscard]] meta::pb::NodeRecord node_record(const Identity& identity);
 
 /// Makes the catalogue of a new store, or checks it, and counts this start. On return folder and
 /// catalogue agree and both are durable. `foreign_store`: the catalogue is another store's.

@@ -292,8 +292,9 @@ Result<std::uint64_t> FakeClient::export_catalogue(const CataloguePage& page) {
   return 42;
 }
 
-Result<void> FakeClient::import_catalogue(const std::vector<disk::CatalogueEntry>& entries) {
-  VMS_CHECK(begin("import_catalogue", {}));
+Result<void> FakeClient::import_catalogue(const std::vector<disk::CatalogueEntry>& entries,
+                                          bool accept_loss) {
+  VMS_CHECK(begin("import_catalogue", accept_loss ? "accept_loss" : ""));
   if (!store_.catalogue.empty()) return Errc::exists;
   store_.catalogue = entries;
   return {};

@@ -67,7 +67,8 @@ class FakeClient final : public disk::Client {
   Result<disk::NodeStatus> node_status() override;
   Result<disk::GcReport> collect_garbage(bool dry_run) override;
   Result<std::uint64_t> export_catalogue(const CataloguePage& page) override;
-  Result<void> import_catalogue(const std::vector<disk::CatalogueEntry>& entries) override;
+  Result<void> import_catalogue(const std::vector<disk::CatalogueEntry>& entries,
+                                bool accept_loss) override;
 
  private:
   /// Notes the call and gives the failure the test asked for.

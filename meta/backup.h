@@ -5,6 +5,8 @@
 //   {"key":"<hex>","value":"<hex>"}                 one line an entry, in key order
 //   {"entries":<count>,"revision":<n>,"sha256":"<of every byte before this line>"}
 //
+// Written without spaces and with the members in this order, and read so: the sum covers each byte.
+//
 // Invariants: a file without a matching last line is refused as a whole; a backup is written beside
 // its name, synced and renamed, so the name is never a part of one.
 #pragma once
@@ -15,16 +17,22 @@
 #include <vector>
 
 #include "base/checksum.h"
-#include "cli/failure.h"
-#include "disk/disk.h"
+#include "base/result.h"
 
-namespace vmstore::cli {
+namespace vmstore::meta {
+
+/// One entry of the catalogue as it is stored (meta/schema.h).
+struct BackupEntry {
+  std::string key;
+  std::string value;
+};
 
 /// The text of a backup, piece by piece.
 class BackupWriter {
  public:
-  [[nodiscard]] std::string begin(std::string_view store, std::uint64_t now_ns);
-  [[nodiscard]] std::string entries(const std::vector<disk::CatalogueEntry>& entries);
+  /// `created`: for people.
+  [[nodiscard]] std::string begin(std::string_view store, std::string_view created);
+  [[nodiscard]] std::string entries(const std::vector<BackupEntry>& entries);
   [[nodiscard]] std::string end(std::uint64_t revision);
   [[nodiscard]] std::uint64_t count() const noexcept { return count_; }
 
@@ -37,9 +45,10 @@ class BackupWriter {
 struct Backup {
   std::string store;
   std::uint64_t revision = 0;
-  std::vector<disk::CatalogueEntry> entries;
+  std::vector<BackupEntry> entries;
 };
-/// `integrity` for anything that is not a whole, undamaged backup.
-[[nodiscard]] Answer<Backup> parse_backup(std::string_view text);
+/// `corrupt` for anything that is not a whole, undamaged backup, `newer_format` for one of a newer
+/// version; `why` says it in a sentence.
+[[nodiscard]] Result<Backup> parse_backup(std::string_view text, std::string& why);
 
-}  // namespace vmstore::cli
+}  // namespace vmstore::meta
