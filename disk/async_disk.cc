@@ -604,6 +604,7 @@ Task<Result<void>> AsyncDisk::release_locked() {
     }
     co_await free_rest(std::min(deadline, session_.scheduler().now() + options_.release_freeing));
     forget_garbage();
+    co_await log_->hold_still();
   }
   const auto settle = [this, wrote](meta::pb::DiskRecord& record) {
     record.set_state(meta::pb::DiskRecord::released);
@@ -611,9 +612,8 @@ Task<Result<void>> AsyncDisk::release_locked() {
     // A later session that dies before it wrote anything must not be asked for this one's file.
     record.mutable_writer()->set_has_batch_file(false);
     log_->remember_keys(record);
-    if (!wrote) return;
-    *record.mutable_log_end() = meta::to_pb(log_->end());
-    record.set_open_blocks(log_->data_end().value);
+    log_->name_end(record);
+    if (wrote) record.set_size_bytes(assigned_bytes_);
   };
   for (;;) {
     const auto settled = co_await record_.change(settle);

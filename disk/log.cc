@@ -68,6 +68,7 @@ void Log::begin(const LogStart& start) {
   last_key_ = start.last_key;
   last_length_ = start.last_length;
   root_ = start.root;
+  begins_here_ = record_.get().log_from().key() == 0;
   if (start.open_key) {
     key_ = *start.open_key;
     adopt_length_ = start.open_length;
@@ -125,10 +126,33 @@ Task<Result<void>> Log::adopt_open_key() {
     writer->set_has_batch_file(has_batch_file_);
     record.mutable_open_key()->set_token(record_.epoch().value);
   };
-  VMS_CO_CHECK(co_await record_.change(become_writer));
+  VMS_CO_CHECK(co_await change_record(become_writer));
   adopt_length_.reset();
   own_keys_.push_back(key_);
   co_return success();
+}
+
+/// What cannot be told is asked for again, by whoever wanted to write: nothing was written yet.
+Task<Result<void>> Log::change_record(OwnedRecord::Change change) {
+  const auto changed = co_await record_.change(std::move(change));
+  if (!changed && changed.error() == Errc::unknown) co_return Errc::timed_out;
+  co_return changed;
+}
+
+void Log::name_end(meta::pb::DiskRecord& record) const {
+  LogPosition end_position = end();
+  BlockIndex blocks = length_.blocks;
+  const auto open_key = KeyId::make(record.open_key().key());
+  const auto named = open_key ? perhaps_named_.find(*open_key) : perhaps_named_.end();
+  if (named != perhaps_named_.end()) {
+    const KeyLength& length = named->second;
+    end_position = {*open_key, length.log_bytes, length.last_sequence.next()};
+    blocks = length.blocks;
+  } else if (!writing_) {
+    return;
+  }
+  *record.mutable_log_end() = meta::to_pb(end_position);
+  record.set_open_blocks(blocks.value);
 }
 
 Task<Result<KeyId>> Log::create_next_key(KeyLength& length) {
@@ -195,7 +219,8 @@ Task<Result<void>> Log::open_new_key() {
       record.mutable_last_sealed()->set_key(old_key.value());
       *record.mutable_last_sealed_length() = meta::to_pb(old_length);
     }
-    if (record.log_from().key() == 0) {
+    // Also over the key of an attempt whose answer never came: nothing leads from this one to it.
+    if (begins_here_) {
       const LogPosition from{key, length.log_bytes, length.last_sequence.next()};
       *record.mutable_log_from() = meta::to_pb(from);
     }
@@ -204,8 +229,11 @@ Task<Result<void>> Log::open_new_key() {
     *writer->mutable_boot_id() = meta::to_pb(boot_);
     writer->set_has_batch_file(has_batch_file_);
   };
-  VMS_CO_CHECK(co_await record_.change(name_key));
+  perhaps_named_[key] = length;
+  VMS_CO_CHECK(co_await change_record(name_key));
   VMS_FAULT("disk.key_named");
+  perhaps_named_.clear();
+  begins_here_ = false;
   const std::int64_t old_room =
       static_cast<std::int64_t>(reserved_.value) - static_cast<std::int64_t>(length_.blocks.value);
   key_ = key;
@@ -228,14 +256,14 @@ void Log::append(LogItem item) {
 }
 
 void Log::start_pump() {
-  if (pump_running_ || stopping_ || failure_) return;
+  if (pump_running_ || stopping_ || failure_ || still_) return;
   pump_running_ = true;
   scheduler_.spawn(pump());
 }
 
 Task<void> Log::pump() {
   const auto pass = gate_.enter();
-  while (pass && !stopping_ && !failure_) {
+  while (pass && !stopping_ && !failure_ && !still_) {
     if (troubled_) {
       co_await resolve_trouble();
     } else if (queue_.empty() && !roll_wanted_) {
@@ -244,7 +272,7 @@ Task<void> Log::pump() {
                (must_roll() && !flights_.empty())) {
       static_cast<void>(co_await changed_.wait_pulse());
     } else if (must_roll()) {
-      co_await roll_until_done();
+      static_cast<void>(co_await roll_until_done());
     } else {
       const auto flight = queue_.front();
       queue_.pop_front();
@@ -255,6 +283,17 @@ Task<void> Log::pump() {
   }
   pump_running_ = false;
   changed_.pulse();
+}
+
+Task<void> Log::hold_still() {
+  still_ = true;
+  changed_.pulse();
+  while (pump_running_) static_cast<void>(co_await changed_.wait_pulse());
+}
+
+void Log::go_on() {
+  still_ = false;
+  start_pump();
 }
 
 bool Log::must_roll() const noexcept {
@@ -393,7 +432,10 @@ Task<void> Log::resolve_trouble() {
     if (roll_again_pause_ != Duration(0)) co_await sleep_for(scheduler_, roll_again_pause_);
     roll_again_pause_ =
         std::clamp<Duration>(2 * roll_again_pause_, kTroublePause, kRollAgainPauseMost);
-    co_await roll_until_done();
+    if (!co_await roll_until_done()) {
+      troubled_ = true;
+      co_return;
+    }
   }
   if (stopping_ || failure_) co_return;
   // Copy: a flight that fails at once changes the deque's states, never its members.
@@ -403,8 +445,8 @@ Task<void> Log::resolve_trouble() {
   }
 }
 
-Task<void> Log::roll_until_done() {
-  while (!stopping_ && !failure_) {
+Task<bool> Log::roll_until_done() {
+  while (!stopping_ && !failure_ && !still_) {
     const auto rolled = co_await open_new_key();
     if (rolled) {
       // What was placed in the old key and not committed is placed again, same sequences.
@@ -412,16 +454,17 @@ Task<void> Log::roll_until_done() {
       roll_wanted_ = false;
       roll_error_.reset();
       changed_.pulse();
-      co_return;
+      co_return true;
     }
     roll_error_ = rolled.error();
     if (rolled.error() == Errc::stale_token || rolled.error() == Errc::conflict) {
       fail(Errc::stale_token);
     } else if (connection_lost(rolled.error())) {
-      static_cast<void>(co_await node_.wait_connected());
+      static_cast<void>(co_await node_.wait_connected(scheduler_.now() + kRollAgainPauseMost));
     }
     if (!failure_) co_await sleep_for(scheduler_, kTroublePause);
   }
+  co_return false;
 }
 
 void Log::fail(const Error& error) {

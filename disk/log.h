@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -103,6 +104,13 @@ class Log {
   [[nodiscard]] std::uint64_t replay_bytes() const noexcept { return replay_bytes_; }
   void reset_replay_bytes() noexcept { replay_bytes_ = 0; }
   [[nodiscard]] const std::vector<KeyId>& own_keys() const noexcept { return own_keys_; }
+  /// Begins no roll from here on, and no append of what would need one; resumes when none is under
+  /// way. For who changes the record in a way that a roll must not come behind.
+  [[nodiscard]] Task<void> hold_still();
+  void go_on();
+  /// Puts the end of the log into the record of a disk that is given back. REQUIRES: all is
+  /// committed; hold_still().
+  void name_end(meta::pb::DiskRecord& record) const;
   /// Puts the key numbers drawn so far into the record: one that was tried is never used again,
   /// also if nothing came of it.
   void remember_keys(meta::pb::DiskRecord& record) const {
@@ -136,7 +144,8 @@ class Log {
   [[nodiscard]] Task<void> send(std::shared_ptr<Flight> flight);
   void launch(const std::shared_ptr<Flight>& flight);
   [[nodiscard]] Task<void> resolve_trouble();
-  [[nodiscard]] Task<void> roll_until_done();
+  /// False when it gave up: the log ends, or holds still.
+  [[nodiscard]] Task<bool> roll_until_done();
   [[nodiscard]] Task<void> announce_committed();
   void place(Flight& flight);
   void advance();
@@ -147,6 +156,7 @@ class Log {
   [[nodiscard]] Task<Result<void>> open_new_key();
   [[nodiscard]] Task<Result<void>> adopt_open_key();
   [[nodiscard]] Task<Result<KeyId>> create_next_key(KeyLength& length);
+  [[nodiscard]] Task<Result<void>> change_record(OwnedRecord::Change change);
 
   Scheduler& scheduler_;
   net::NodeClient& node_;
@@ -162,6 +172,10 @@ class Log {
   KeyLength committed_length_;             // the part of it that is committed
   OwnedRecord::Change remember_range_;     // puts the numbers drawn so far into the record
   std::optional<KeyLength> adopt_length_;  // a released key_ that was not fenced by us yet
+  /// Keys that a change of the record was to name and nobody knows whether it did. Nothing is in
+  /// them but their headers.
+  std::map<KeyId, KeyLength> perhaps_named_;
+  bool begins_here_ = false;  // nothing was ever appended: the log begins in the next key
   KeyId last_key_;
   KeyLength last_length_;
   Sequence last_sequence_;  // newest placed
@@ -170,6 +184,7 @@ class Log {
   std::vector<KeyId> own_keys_;
   bool writing_ = false;
   bool pump_running_ = false;
+  bool still_ = false;     // see hold_still()
   bool troubled_ = false;  // a flight came back with an error; nothing new is sent until resolved
   bool roll_wanted_ = false;      // the key takes nothing more, and nobody appends
   Duration roll_again_pause_{0};  // before the next roll, when nothing was committed since the last

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// Promises about answers that never come: a catalogue that did what it was asked, or did not, and
+// is then away for longer than anybody asks again. Whoever does not know acts as if either.
+#include <utility>
+
+#include "base/units.h"
+#include "tests/sim/promises_fixture.h"
+
+namespace vmstore::sim {
+namespace {
+
+constexpr Duration kAway = std::chrono::seconds(90);  // longer than a transaction is asked for
+
+class Unknown : public Promises {
+ protected:
+  /// The next transaction gets `fault`, and the catalogue is away behind it.
+  void lose_next(meta::MemFault fault) {
+    catalogue().plan(fault);
+    const std::uint64_t before = node_.catalogue().revision();
+    const auto is_done = [&] { return node_.catalogue().revision() != before; };
+    const bool applied = fault == meta::MemFault::lost_answer;
+    EXPECT_EQ(world_.run_until(is_done, std::chrono::microseconds(900)), applied);
+    catalogue().set_down(true);
+    world_.run_for(kAway);
+    catalogue().set_down(false);
+  }
+};
+
+constexpr meta::MemFault kBoth[] = {meta::MemFault::lost_request, meta::MemFault::lost_answer};
+
+// A disk's first key, and one after it: the record may name the key that was tried, or not. The
+// guest waits; the log begins where its first record is, whoever looks for it.
+TEST_F(Unknown, KeyOfUnknownNameLosesNoLog) {
+  for (const meta::MemFault fault : kBoth) {
+    for (const std::string key : {"first", "second"}) {
+      for (const std::string end : {"take over", "close", "close at once"}) {
+        const bool applied = fault == meta::MemFault::lost_answer;
+        const std::string name = key + "-" + end.back() + std::to_string(end.size()) +
+                                 (applied ? "-named" : "-not");
+        SCOPED_TRACE(name);
+        create(name);
+        DiskPtr disk = open(a_, name);
+        if (key == "second") {
+          write(a_, disk, 1, 1, 1);
+          flush(a_, disk);
+          disk = take_over(a_, name);
+        }
+        const Pending written = begin(a_, write_task(disk, 0, 1, 2));
+        run_to("disk.key_created");
+        const Pending closed = end == "close at once" ? begin(a_, disk->leave()) : nullptr;
+        lose_next(fault);
+        ASSERT_TRUE(written->wait(kStuck));
+        if (closed != nullptr) {
+          ASSERT_TRUE(closed->wait(kStuck));
+        } else {
+          finish(written);
+          flush(a_, disk);
+        }
+        const bool told = written->outcome().has_value();
+        if (end == "take over") disk = take_over(a_, name);
+        if (end != "close at once") close(a_, disk);
+        disk = open(b_, name);
+        EXPECT_EQ(read(b_, disk, 0, 2), (Tags{told ? Tag{2} : Tag{0}, key == "second" ? 1U : 0U}));
+        write(b_, disk, 2, 1, 3);
+        disk = take_over(b_, name);
+        EXPECT_EQ(read(b_, disk, 1, 2), (Tags{key == "second" ? 1U : 0U, 3}));
+        close(b_, disk);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace vmstore::sim
