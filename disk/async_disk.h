@@ -258,6 +258,8 @@ class AsyncDisk final : public HeldDisk,
   [[nodiscard]] Task<Result<void>> ensure_writing_for_checkpoint();
   void protect_up_to(KeyId key, BlockIndex data_end);
   void store_cut(meta::pb::DiskRecord& record) const;
+  /// REQUIRES: token and maintenance locked, owner, not writable.
+  [[nodiscard]] Task<Result<void>> rollback_locked(ClosedView view, meta::Compare still_there);
 
   // async_disk_space.cc
   [[nodiscard]] std::uint64_t garbage_blocks_max() const noexcept;

@@ -282,7 +282,7 @@ Task<Result<SnapshotTiming>> AsyncDisk::write_out_snapshot(std::string name) {
   VMS_CO_CHECK(co_await own_for_maintenance());
   VMS_CO_CHECK(co_await ensure_writable());
   const auto lock = co_await maintenance_mutex_.lock();
-  if (mode_.load() != Mode::owner) co_return Errc::busy;
+  if (mode_.load() != Mode::owner || !log_->is_writing()) co_return Errc::busy;
   while (mapping_.oldest_frozen() != nullptr) VMS_CO_CHECK(co_await write_out_oldest());
   stored = co_await session_.catalogue().snapshot(id_, name);
   if (!stored) co_return stored.error();
@@ -328,20 +328,26 @@ Task<Result<void>> AsyncDisk::resize(std::uint64_t bytes) {
   VMS_CO_CHECK(co_await own_for_maintenance());
   VMS_CO_CHECK(co_await ensure_writable());
   const std::uint64_t old_bytes = size_bytes();
-  if (bytes == old_bytes) co_return success();
   if (bytes < old_bytes) VMS_CO_CHECK(co_await zero(bytes, old_bytes - bytes));
-  if (mode_.load() != Mode::owner) co_return failure_ ? *failure_ : Error(Errc::busy);
-  LogItem item;
-  item.header.kind = wire::RecordKind::resize;
-  item.header.disk_bytes = bytes;
-  {
-    const Mapping::Lock lock(mapping_.mutex());
-    close_open_batch(false);
+  const auto maintenance = co_await maintenance_mutex_.lock();
+  // It may have been given back, and taken again, since.
+  const bool still_ours = mode_.load() == Mode::owner && log_->is_writing();
+  if (!still_ours) co_return failure_ ? *failure_ : Error(Errc::busy);
+  if (bytes != size_bytes()) {
+    LogItem item;
+    item.header.kind = wire::RecordKind::resize;
+    item.header.disk_bytes = bytes;
+    {
+      const Mapping::Lock lock(mapping_.mutex());
+      close_open_batch(false);
+    }
+    assigned_bytes_ = bytes;
+    VMS_CO_CHECK(co_await log_->wait_committed(enqueue(std::move(item))));
+    VMS_FAULT("disk.resize_committed");
+    size_bytes_ = bytes;
   }
-  assigned_bytes_ = bytes;
-  VMS_CO_CHECK(co_await log_->wait_committed(enqueue(std::move(item))));
-  VMS_FAULT("disk.resize_committed");
-  size_bytes_ = bytes;
+  // The log may say so already, and the record not: its change failed then.
+  if (record_.get().size_bytes() == bytes) co_return success();
   const auto set_size = [bytes](meta::pb::DiskRecord& record) { record.set_size_bytes(bytes); };
   co_return co_await record_.change(set_size);
 }
@@ -351,8 +357,25 @@ Task<Result<void>> AsyncDisk::rollback(ClosedView view, meta::Compare still_ther
   VMS_CO_CHECK(co_await own_for_maintenance());
   VMS_CO_CHECK(co_await ensure_writable());
   VMS_CO_CHECK(co_await flush());
+  const auto token = co_await token_mutex_.lock();
   const auto lock = co_await maintenance_mutex_.lock();
-  if (mode_.load() != Mode::owner) co_return failure_ ? *failure_ : Error(Errc::busy);
+  // It may have been given back, and taken again, since.
+  const bool still_ours = mode_.load() == Mode::owner && writable_.load();
+  if (!still_ours) co_return failure_ ? *failure_ : Error(Errc::busy);
+  writable_ = false;
+  const auto outcome = co_await rollback_locked(std::move(view), std::move(still_there));
+  if (!outcome && mode_.load() == Mode::owner) {
+    log_->go_on();
+    writable_ = true;
+  }
+  co_return outcome;
+}
+
+Task<Result<void>> AsyncDisk::rollback_locked(ClosedView view, meta::Compare still_there) {
+  const Sequence last = close_and_last_sequence(false);
+  drain_closed();
+  VMS_CO_CHECK(co_await log_->wait_committed(last));
+  co_await log_->hold_still();
   // One change of the record does it all (C9): the open key is sealed by it, the next session
   // starts a new one; sequences go on rising.
   const KeyId sealed_key = log_->open_key();
@@ -377,18 +400,17 @@ Task<Result<void>> AsyncDisk::rollback(ClosedView view, meta::Compare still_ther
   VMS_FAULT("disk.before_rollback");
   std::vector<meta::Compare> compares;
   compares.push_back(std::move(still_there));
-  VMS_CO_CHECK(co_await record_.change(set_view, std::move(compares)));
-  VMS_FAULT("disk.after_rollback");
-  writable_ = false;
-  size_bytes_ = view.size_bytes;
-  if (handle_ != nullptr) {
-    ignore(handle_->remove(), "an empty batch file is harmless");
-    handle_.reset();
+  const auto changed = co_await record_.change(set_view, std::move(compares));
+  if (!changed && changed.error() != Errc::unknown) co_return changed;
+  if (changed) {
+    VMS_FAULT("disk.after_rollback");
+    size_bytes_ = view.size_bytes;
+    if (handle_ != nullptr) ignore(handle_->remove(), "an empty batch file is harmless");
   }
-  co_await session_.release(id_, record_.epoch(), this);
-  released_in_order_ = true;
-  mode_ = Mode::idle;
-  co_return success();
+  // Whether it happened or not, nothing of this session may come on top of it: whoever uses the
+  // disk next takes a new token and finds either. The batch file stays then, for the case of not.
+  co_await end_ownership();
+  co_return changed;
 }
 
 }  // namespace vmstore::disk

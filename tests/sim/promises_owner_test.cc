@@ -116,6 +116,60 @@ TEST_F(Promises, RollbackThatIsRefusedAfterSealLeavesTheDiskUsable) {
   close(a_, disk);
 }
 
+// Another host asks for the disk at every moment of a command of this one: whichever comes first,
+// the other comes after it or is told so; nothing is half done.
+TEST_F(Promises, CommandBesideAHandOverIsDoneOrRefused) {
+  const std::uint64_t grown = 2 * kBlocks * kBlockBytes;
+  for (int step = 0; step < 60; ++step) {
+    for (const std::string command : {"rollback", "grow", "shrink"}) {
+      SCOPED_TRACE(command + " " + std::to_string(step));
+      const std::string name = command + std::to_string(step);
+      create(name);
+      DiskPtr disk = open(a_, name);
+      disk->set_connected(false);
+      write(a_, disk, 0, 2, 1);
+      snapshot(a_, name, "s");
+      checkpoint(a_, disk);
+      write(a_, disk, 0, 40, 2);
+      const auto task = [&]() -> Task<Outcome> {
+        if (command == "grow") return a_.admin().resize(name, grown, false, false);
+        if (command == "shrink") return disk->resize(kBlockBytes);
+        auto found = must(b_, b_.session().catalogue().snapshot(disk->id(), "s"));
+        return disk->rollback(disk::view_from(found.record.view()),
+                              meta::Compare{meta::snap_key(disk->id(), "s"), found.revision});
+      };
+      const Pending done = begin(a_, task());
+      world_.run_for(step * std::chrono::microseconds(150));
+      DiskPtr other = open(b_, name);
+      const Pending written = begin(b_, write_task(other, 0, 1, 3));
+      std::vector<std::byte> bytes(2 * kBlockBytes);
+      const Pending reading = begin(a_, read_task(disk, 0, bytes));
+      ASSERT_TRUE(done->wait(kStuck));
+      finish(written);
+      ASSERT_TRUE(reading->wait(kStuck));
+      const bool refused = done->outcome() == Outcome(Errc::busy);
+      EXPECT_TRUE(done->outcome() || refused) << to_string(done->outcome().error());
+      const bool told = done->outcome().has_value();
+      const std::uint64_t before = kBlocks * kBlockBytes;
+      const std::uint64_t after = command == "grow"     ? grown
+                                  : command == "shrink" ? kBlockBytes
+                                                        : before;
+      close(b_, other);
+      bury_and_start(a_);
+      other = open(b_, name);
+      const Tag kept = command == "rollback" && told ? 1 : 2;
+      EXPECT_EQ(record_of(b_, name).record.size_bytes(), told ? after : before);
+      EXPECT_EQ(other->size_bytes(), told ? after : before);
+      if (command == "shrink" && told) {
+        EXPECT_EQ(read(b_, other, 0, 1), Tags{3});
+      } else {
+        EXPECT_EQ(read(b_, other, 0, 3), (Tags{3, kept, kept == 1 ? Tag{0} : kept}));
+      }
+      close(b_, other);
+    }
+  }
+}
+
 // Renewals go round every one and a half seconds, one disk after the other; the release of the last
 // one falls between any two of their frames.
 TEST_F(Promises, RenewalBehindAReleaseHoldsNothing) {

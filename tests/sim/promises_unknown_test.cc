@@ -28,6 +28,38 @@ class Unknown : public Promises {
 
 constexpr meta::MemFault kBoth[] = {meta::MemFault::lost_request, meta::MemFault::lost_answer};
 
+// The command does not hear whether the disk went back. What gives the disk back after it must not
+// write what was there before over it.
+TEST_F(Unknown, RollbackOfUnknownOutcomeIsDoneOrNotAndNeverUndone) {
+  for (const meta::MemFault fault : kBoth) {
+    const bool applied = fault == meta::MemFault::lost_answer;
+    const std::string name = applied ? "done" : "not";
+    SCOPED_TRACE(name);
+    create(name);
+    DiskPtr disk = open(a_, name);
+    write(a_, disk, 0, 4, 1);
+    snapshot(a_, name, "s");
+    write(a_, disk, 2, 4, 2);
+    bury_and_start(a_);  // so that the command has an overlay to write out
+    const Pending rolled = begin(a_, a_.admin().rollback(name, "s", true));
+    run_to("disk.before_rollback");
+    lose_next(fault);
+    ASSERT_TRUE(rolled->wait(kStuck));
+    EXPECT_EQ(rolled->outcome(), Outcome(Errc::unknown));
+    const Tags expected = applied ? Tags{1, 1, 1, 1, 0, 0} : Tags{1, 1, 2, 2, 2, 2};
+    disk = open(a_, name);
+    EXPECT_EQ(read(a_, disk, 0, 6), expected);
+    write(a_, disk, 6, 1, 3);
+    disk = take_over(a_, name);
+    EXPECT_EQ(read(a_, disk, 6, 1), Tags{3});
+    close(a_, disk);
+    must(a_, a_.admin().rollback(name, "s", false));
+    disk = open(b_, name);
+    EXPECT_EQ(read(b_, disk, 0, 7), (Tags{1, 1, 1, 1, 0, 0, 0}));
+    close(b_, disk);
+  }
+}
+
 // A disk's first key, and one after it: the record may name the key that was tried, or not. The
 // guest waits; the log begins where its first record is, whoever looks for it.
 TEST_F(Unknown, KeyOfUnknownNameLosesNoLog) {
@@ -35,8 +67,8 @@ TEST_F(Unknown, KeyOfUnknownNameLosesNoLog) {
     for (const std::string key : {"first", "second"}) {
       for (const std::string end : {"take over", "close", "close at once"}) {
         const bool applied = fault == meta::MemFault::lost_answer;
-        const std::string name = key + "-" + end.back() + std::to_string(end.size()) +
-                                 (applied ? "-named" : "-not");
+        const std::string name =
+            key + "-" + end.back() + std::to_string(end.size()) + (applied ? "-named" : "-not");
         SCOPED_TRACE(name);
         create(name);
         DiskPtr disk = open(a_, name);
