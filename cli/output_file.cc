@@ -10,6 +10,8 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "cli/leftover.h"
+
 namespace vmstore::cli {
 namespace {
 
@@ -41,8 +43,9 @@ Answer<OutputFile> OutputFile::create(const std::string& path, bool replace) {
   }
   const std::string name = std::filesystem::path(path).filename().string();
   if (name.empty()) return Failure::make(ExitCode::usage, path, "not the name of a file");
+  sweep_parts(path);
   const std::string temporary =
-      folder_of(path) + "/." + name.substr(0, 200) + ".part-" + std::to_string(getpid());
+      folder_of(path) + "/." + name.substr(0, 200) + std::string(kPartMark) + maker_tag();
   UniqueFd fd(open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666));
   if (!fd) return Failure::from(last_os_error(), path);
   return OutputFile(path, temporary, replace, std::move(fd));

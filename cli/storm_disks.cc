@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/storm_disks.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <set>
 
@@ -10,6 +8,7 @@
 #include "cli/arguments.h"
 #include "cli/control.h"
 #include "cli/interrupt.h"
+#include "cli/leftover.h"
 #include "cli/nbd_probe.h"
 
 namespace vmstore::cli {
@@ -93,7 +92,8 @@ Answer<void> StormDisks::make(const std::string& source,
                               const BootTrace& trace,
                               std::uint64_t count) {
   VMS_TRY(disk::Client * client, context_.client());
-  prefix_ = "boot-storm-" + std::to_string(getpid());
+  sweep(*client);
+  prefix_ = std::string(kStormPrefix) + maker_tag();
   std::string from = source;
   if (from.empty()) {
     VMS_TRY(from, make_base(*client, trace));
@@ -109,6 +109,17 @@ Answer<void> StormDisks::make(const std::string& source,
   if (cloned) return {};
   if (reference.snapshot.empty()) return disk_failure(*client, cloned.error(), reference.disk);
   return snapshot_failure(*client, cloned.error(), reference);
+}
+
+void StormDisks::sweep(disk::Client& client) {
+  const Result<std::vector<disk::DiskSummary>> disks = client.list();
+  for (std::size_t i = 0; disks && i < disks->size(); ++i) {
+    const std::string& name = (*disks)[i].name;
+    if (!name.starts_with(kStormPrefix)) continue;
+    if (maker_of(std::string_view(name).substr(kStormPrefix.size())) != Maker::dead) continue;
+    static_cast<void>(ask(context_, ControlOp::detach, name));  // it may have been attached
+  }
+  sweep_disks(context_, client, kStormPrefix);
 }
 
 Answer<std::string> StormDisks::make_base(disk::Client& client, const BootTrace& trace) {

@@ -51,6 +51,8 @@ class StormDisks {
   [[nodiscard]] Answer<Processes> processes() const;
 
  private:
+  /// What killed storms left: exports and disks.
+  void sweep(disk::Client& client);
   [[nodiscard]] Answer<std::string> make_base(disk::Client& client, const BootTrace& trace);
   [[nodiscard]] Answer<void> check_server(const std::string& name) const;
 

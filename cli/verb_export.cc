@@ -13,9 +13,9 @@
 #include <optional>
 
 #include "base/checksum.h"
-#include "base/random.h"
 #include "cli/arguments.h"
 #include "cli/interrupt.h"
+#include "cli/leftover.h"
 #include "cli/output_file.h"
 #include "cli/process.h"
 #include "cli/verbs.h"
@@ -52,12 +52,8 @@ class TemporarySnapshot {
     }
   }
   [[nodiscard]] Answer<void> take() {
-    std::array<char, 40> name{};
-    std::snprintf(name.data(),
-                  name.size(),
-                  "vmstore-export-%016llx",
-                  static_cast<unsigned long long>(system_seed()));
-    reference_.snapshot = name.data();
+    sweep_snapshots(context_, client_, reference_.disk);
+    reference_.snapshot = temporary_name(kExportPrefix);
     const Result<disk::SnapshotTiming> taken =
         client_.snapshot(reference_.disk, reference_.snapshot);
     if (!taken) return disk_failure(client_, taken.error(), reference_.disk);

@@ -1,25 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // import: a file, a stream or an NBD server becomes a disk. It is made under a name of its own and
-// renamed when it is whole and durable; whatever goes wrong before that leaves nothing.
+// renamed when it is whole and durable; whatever goes wrong before that leaves nothing,
+// and what a killed import leaves is removed by the next one.
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
-#include <array>
-#include <cstdio>
 #include <filesystem>
 #include <iostream>
 #include <optional>
 
 #include "base/limits.h"
-#include "base/random.h"
 #include "cli/arguments.h"
 #include "cli/copy_in.h"
 #include "cli/disk_tables.h"
 #include "cli/image_file.h"
 #include "cli/interrupt.h"
+#include "cli/leftover.h"
 #include "cli/verbs.h"
 
 namespace vmstore::cli {
@@ -42,15 +41,6 @@ struct ImportOptions {
 
 std::uint64_t round_up_to_sector(std::uint64_t bytes) {
   return (bytes + kSectorBytes - 1) / kSectorBytes * kSectorBytes;
-}
-
-std::string temporary_name() {
-  std::array<char, 48> name{};
-  std::snprintf(name.data(),
-                name.size(),
-                "vmstore-import/%016llx",
-                static_cast<unsigned long long>(system_seed()));
-  return name.data();
 }
 
 /// A disk that is removed again unless it was kept.
@@ -259,7 +249,8 @@ Answer<void> import_disk(Context& context, const ImportOptions& options) {
         {{"action", "import"}, {"name", name}, {"size", sizes.at_first}, {"dry_run", true}});
     return {};
   }
-  TemporaryDisk temporary(context, *client, temporary_name());
+  sweep_disks(context, *client, kImportPrefix);
+  TemporaryDisk temporary(context, *client, temporary_name(kImportPrefix));
   const Result<disk::DiskSummary> made =
       client->create(temporary.name(), sizes.at_first, options.copies);
   if (!made) return Failure::from(made.error(), name);

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # A boot storm replays the recorded boot on every clone, tells its figures, and leaves nothing
-# behind: neither when it ends by itself nor when it is interrupted in the middle of a paced replay.
+# behind: neither when it ends by itself nor when it is interrupted in the middle of a paced replay,
+# nor, once the next one has run, when it was killed there.
 source "$(dirname "$0")/functions.sh"
 requires nbdkit python3
 start_store
@@ -47,5 +48,15 @@ kill -INT "$storm"
 status=0
 wait "$storm" || status=$?
 [ "$status" = 130 ] || fail "interrupted, but status $status: $(cat "$work/said")"
+expect_nothing_left
+
+# One that is killed leaves its clones, attached; the next one removes them.
+vmstore bench boot-storm --vms 2 --trace "$trace" --paced >/dev/null 2>"$work/said" &
+started_pids+=("$!")
+storm=$!
+wait_until 30 all_connected
+end_process "$storm" KILL
+[ -n "$(vmstore nbd ls -H -o name)" ] || fail "a killed storm cleans up?"
+vmstore bench boot-storm --vms 1 --trace "$trace" >/dev/null
 expect_nothing_left
 stop_store

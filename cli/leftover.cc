@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/leftover.h"
+
+#include <unistd.h>
+
+#include <array>
+#include <charconv>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "base/bytes.h"
+#include "base/checksum.h"
+#include "base/random.h"
+#include "cli/context.h"
+
+namespace vmstore::cli {
+namespace {
+
+constexpr std::size_t kPlaceDigits = 8;
+constexpr std::uint64_t kOldNs = std::uint64_t{24} * 3600 * 1'000'000'000;
+constexpr int kStartField = 22;  // of /proc/PID/stat, the first has number 1
+
+std::string hex(std::uint64_t number, int digits) {
+  std::array<char, 24> text{};
+  const int size = std::snprintf(
+      text.data(), text.size(), "%0*llx", digits, static_cast<unsigned long long>(number));
+  return {text.data(), static_cast<std::size_t>(size)};
+}
+
+/// This boot and the space of process ids that we are in: two containers number theirs alike.
+std::string place() {
+  std::ifstream file("/proc/sys/kernel/random/boot_id");
+  std::string text;
+  std::getline(file, text);
+  std::array<char, 64> space{};
+  const ssize_t size = readlink("/proc/self/ns/pid", space.data(), space.size());
+  if (size > 0) text.append(space.data(), static_cast<std::size_t>(size));
+  return hex(xxh3(as_byte_span(text)) & 0xffffffffU, kPlaceDigits);
+}
+
+/// When a process began, in ticks since the boot; empty: there is none, or it is a zombie.
+std::optional<std::uint64_t> start_of(std::uint64_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  // The second field is the program's name in brackets and may hold anything.
+  const std::size_t name_end = text.rfind(") ");
+  if (name_end == std::string::npos) return std::nullopt;
+  std::string_view rest = std::string_view(text).substr(name_end + 2);
+  if (rest.starts_with('Z') || rest.starts_with('X')) return std::nullopt;
+  for (int field = 3; field < kStartField; ++field) {
+    const std::size_t space = rest.find(' ');
+    if (space == std::string_view::npos) return std::nullopt;
+    rest.remove_prefix(space + 1);
+  }
+  std::uint64_t start = 0;
+  std::from_chars(rest.data(), rest.data() + rest.size(), start);
+  return start;
+}
+
+bool take_number(std::string_view& text, int base, std::uint64_t& number) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number, base);
+  if (error != std::errc()) return false;
+  text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+  return true;
+}
+
+std::uint64_t wall_ns() {
+  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                        std::chrono::system_clock::now().time_since_epoch())
+                                        .count());
+}
+
+}  // namespace
+
+std::string maker_tag() {
+  const auto pid = static_cast<std::uint64_t>(getpid());
+  return place() + "-" + std::to_string(pid) + "-" + hex(start_of(pid).value_or(0), 1);
+}
+
+std::optional<Maker> maker_of(std::string_view text) {
+  const std::string_view where = text.substr(0, kPlaceDigits);
+  const bool has_place = where.size() == kPlaceDigits &&
+                         where.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+  std::string_view rest = text.substr(where.size());
+  std::uint64_t pid = 0;
+  std::uint64_t start = 0;
+  const auto dash = [&rest] {
+    if (!rest.starts_with('-')) return false;
+    rest.remove_prefix(1);
+    return true;
+  };
+  if (!has_place || !dash() || !take_number(rest, 10, pid) || !dash()) return std::nullopt;
+  if (!take_number(rest, 16, start)) return std::nullopt;
+  if (!rest.empty() && rest[0] != '-' && rest[0] != '.') return std::nullopt;
+  if (where != place()) return Maker::unknown;
+  return start_of(pid) == start ? Maker::alive : Maker::dead;
+}
+
+std::string temporary_name(std::string_view prefix) {
+  return std::string(prefix) + maker_tag() + "-" + hex(system_seed() & 0xffffffffU, 8);
+}
+
+bool is_left_over(std::string_view name,
+                  std::string_view prefix,
+                  std::uint64_t created_ns,
+                  std::uint64_t now_ns) {
+  if (!name.starts_with(prefix)) return false;
+  const std::optional<Maker> maker = maker_of(name.substr(prefix.size()));
+  if (!maker || *maker == Maker::alive) return false;
+  return *maker == Maker::dead || (now_ns > created_ns && now_ns - created_ns > kOldNs);
+}
+
+void sweep_disks(Context& context, disk::Client& client, std::string_view prefix) {
+  const Result<std::vector<disk::DiskSummary>> disks = client.list();
+  if (!disks) return;
+  for (const disk::DiskSummary& disk : *disks) {
+    if (!is_left_over(disk.name, prefix, disk.created_ns, wall_ns())) continue;
+    // Of a maker that is not known here: whoever holds it is alive.
+    const bool is_dead = maker_of(disk.name.substr(prefix.size())) == Maker::dead;
+    if (disk.held && !is_dead) continue;
+    if (client.remove(disk.name, true, is_dead)) {
+      context.output().note("removed " + disk.name + ", which a killed command had left");
+    }
+  }
+}
+
+void sweep_snapshots(Context& context, disk::Client& client, const std::string& disk) {
+  const Result<std::vector<disk::SnapshotSummary>> snapshots = client.snapshots(disk);
+  if (!snapshots) return;
+  for (const disk::SnapshotSummary& snapshot : *snapshots) {
+    if (!is_left_over(snapshot.name, kExportPrefix, snapshot.created_ns, wall_ns())) continue;
+    if (client.remove_snapshot(disk, snapshot.name)) {
+      context.output().note("removed " + disk + "@" + snapshot.name +
+                            ", which a killed command had left");
+    }
+  }
+}
+
+void sweep_parts(const std::string& path) {
+  const std::filesystem::path whole(path);
+  const std::filesystem::path folder = whole.has_parent_path() ? whole.parent_path() : ".";
+  const std::string prefix =
+      "." + whole.filename().string().substr(0, 200) + std::string(kPartMark);
+  std::error_code error;
+  for (std::filesystem::directory_iterator at(folder, error), end; !error && at != end;
+       at.increment(error)) {
+    const std::string name = at->path().filename().string();
+    if (!name.starts_with(prefix)) continue;
+    if (maker_of(std::string_view(name).substr(prefix.size())) != Maker::dead) continue;
+    std::error_code ignored;  // somebody else's file stays
+    std::filesystem::remove(at->path(), ignored);
+  }
+}
+
+}  // namespace vmstore::cli
