@@ -25,6 +25,9 @@ namespace {
 constexpr mode_t kFolderMode = 0700;
 constexpr mode_t kFileMode = 0600;
 constexpr mode_t kOthersMask = 077;
+// A group may enter the folder (`up --socket-group`): files are private themselves, and only who
+// may write to the folder could put another in their place.
+constexpr mode_t kFolderOthersMask = 027;
 constexpr int kLockAttempts = 16;  // a file is replaced between open and lock at most now and then
 constexpr int kAsideNamesMax = 1000;
 
@@ -62,15 +65,16 @@ bool is_same_file(const struct stat& a, const struct stat& b) noexcept {
   return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
-/// `not_found`: it is not there and was not to be made. `permission`: others may enter it, or it is
-/// another user's.
+/// `not_found`: it is not there and was not to be made. `permission`: others may change it, or all
+/// may enter it, or it is another user's.
 Result<Folder> open_folder(const std::string& path, bool create) {
   if (create && ::mkdir(path.c_str(), kFolderMode) != 0 && errno != EEXIST) return last_os_error();
   Descriptor fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (fd.get() < 0) return last_os_error();
   struct stat info {};
   if (::fstat(fd.get(), &info) != 0) return last_os_error();
-  if (!is_private_to_us(info)) return Errc::permission;
+  const bool is_ours = info.st_uid == ::geteuid() && (info.st_mode & kFolderOthersMask) == 0;
+  if (!is_ours) return Errc::permission;
   return Folder{std::move(fd), path};
 }
 

@@ -107,10 +107,22 @@ TEST(BatchFileFolder, AFileSetAsideIsKeptUnderAnotherName) {
   EXPECT_EQ(open_in(folder, false).error(), Errc::not_found);
 }
 
-TEST(BatchFileFolder, AFolderThatOthersMayEnterIsRefused) {
+TEST(BatchFileFolder, AFolderThatOthersMayChangeOrAllMayEnterIsRefused) {
+  for (const ::mode_t mode : {0770U, 0720U, 0755U, 0701U}) {
+    const TempFolder folder;
+    ASSERT_EQ(::chmod(folder.path().c_str(), mode), 0);
+    EXPECT_EQ(open_in(folder).error(), Error(Errc::permission)) << mode;
+  }
+}
+
+// The run folder of `vmstore up --socket-group`; the file in it is still ours alone.
+TEST(BatchFileFolder, AGroupMayEnterTheFolder) {
   const TempFolder folder;
   ASSERT_EQ(::chmod(folder.path().c_str(), 0750), 0);
-  EXPECT_EQ(open_in(folder).error(), Errc::permission);
+  ASSERT_TRUE(open_in(folder));
+  struct stat info {};
+  ASSERT_EQ(::stat(path_in(folder).c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777U, 0600U);
 }
 
 TEST(BatchFileFolder, AFileThatOthersMayReadIsRefused) {
