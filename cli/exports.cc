@@ -138,6 +138,7 @@ Answer<const Export*> Exports::add(const Attachment& attachment) {
 Answer<void> Exports::listen(const Attachment& attachment) {
   const std::string socket = nbd_socket(run_folder_, attachment.reference);
   VMS_TRY(UniqueFd listener, about(listen_unix(socket, kBacklog), socket));
+  if (group_) VMS_CHECK(open_to_group(socket, *group_));
   exports_[attachment.reference] = Export{attachment, socket, std::move(listener)};
   return {};
 }

@@ -8,12 +8,14 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "cli/failure.h"
 #include "cli/process.h"
+#include "cli/run_folder.h"
 
 namespace vmstore::cli {
 
@@ -37,8 +39,10 @@ class Exports {
  public:
   /// `run_folder` remembers everything attached until a planned stop, `data_folder` what is
   /// persistent.
-  Exports(std::string run_folder, std::string data_folder)
-      : run_folder_(std::move(run_folder)), data_folder_(std::move(data_folder)) {}
+  Exports(std::string run_folder, std::string data_folder, std::optional<SocketGroup> group = {})
+      : run_folder_(std::move(run_folder)),
+        data_folder_(std::move(data_folder)),
+        group_(std::move(group)) {}
 
   /// What was attached when the last `up` ended unplanned, and what is persistent.
   [[nodiscard]] Answer<std::vector<Attachment>> remembered() const;
@@ -62,6 +66,7 @@ class Exports {
 
   std::string run_folder_;
   std::string data_folder_;
+  std::optional<SocketGroup> group_;  // may connect, too
   std::map<std::string, Export> exports_;
 };
 

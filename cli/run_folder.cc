@@ -2,6 +2,7 @@
 #include "cli/run_folder.h"
 
 #include <fcntl.h>
+#include <grp.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -19,7 +20,12 @@ namespace {
 constexpr std::size_t kSocketPathMax = sizeof(sockaddr_un::sun_path) - 1;
 constexpr const char* kSystemFolder = "/run/vmstore";
 
-Answer<void> make_private_folder(const std::string& folder) {
+Failure no_group(const std::string& path, const SocketGroup& group) {
+  return Failure::from(last_os_error(), path, "up must be root or a member of group " + group.name);
+}
+
+Answer<void> make_private_folder(const std::string& folder,
+                                 const std::optional<SocketGroup>& group) {
   if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) {
     return Failure::from(last_os_error(), folder, "make it, or choose another with --run-dir");
   }
@@ -31,8 +37,12 @@ Answer<void> make_private_folder(const std::string& folder) {
                          "not a folder of this user",
                          "remove it, or choose another with --run-dir");
   }
-  // Made by somebody's package with other rights: ours is stricter.
-  if ((info.st_mode & 077U) != 0 && chmod(folder.c_str(), 0700) != 0) {
+  // Made by somebody's package, or by an `up` of before, with other rights.
+  if (group && info.st_gid != group->id && lchown(folder.c_str(), uid_t(-1), group->id) != 0) {
+    return no_group(folder, *group);
+  }
+  const mode_t wanted = group ? 0750 : 0700;
+  if ((info.st_mode & 0777U) != wanted && chmod(folder.c_str(), wanted) != 0) {
     return Failure::from(last_os_error(), folder);
   }
   return {};
@@ -63,7 +73,27 @@ std::string default_run_folder() {
   return "/dev/shm/vmstore-" + std::to_string(geteuid());
 }
 
-Answer<void> make_run_folder(const std::string& folder) {
+Answer<SocketGroup> find_group(const std::string& name) {
+  std::array<char, 16384> buffer{};
+  struct group entry {};
+  struct group* found = nullptr;
+  const int error = getgrnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found);
+  if (found == nullptr) {
+    return Failure::make(ExitCode::usage,
+                         name,
+                         error == 0 ? "no such group" : "the group cannot be looked up",
+                         "QEMU of libvirt runs in group libvirt-qemu on Debian");
+  }
+  return SocketGroup{name, found->gr_gid};
+}
+
+Answer<void> open_to_group(const std::string& socket, const SocketGroup& group) {
+  if (lchown(socket.c_str(), uid_t(-1), group.id) != 0) return no_group(socket, group);
+  if (chmod(socket.c_str(), 0660) != 0) return Failure::from(last_os_error(), socket);
+  return {};
+}
+
+Answer<void> make_run_folder(const std::string& folder, const std::optional<SocketGroup>& group) {
   const std::size_t longest =
       folder.size() + std::string_view("/nbd/~~0123456789abcdef.sock").size();
   if (longest > kSocketPathMax) {
@@ -72,8 +102,8 @@ Answer<void> make_run_folder(const std::string& folder) {
                          "too long for the path of a socket",
                          "choose a shorter one with --run-dir");
   }
-  VMS_CHECK(make_private_folder(folder));
-  return make_private_folder(folder + "/nbd");
+  VMS_CHECK(make_private_folder(folder, group));
+  return make_private_folder(folder + "/nbd", group);
 }
 
 std::string node_socket(std::string_view run_folder) {

@@ -44,10 +44,10 @@ SupervisorTime steady_now() {
 UpService::UpService(UpOptions options)
     : options_(std::move(options)),
       supervisor_(*this, options_.supervision),
-      exports_(options_.run_folder, options_.data_folder) {}
+      exports_(options_.run_folder, options_.data_folder, options_.socket_group) {}
 
 Answer<void> UpService::open() {
-  VMS_CHECK(make_run_folder(options_.run_folder));
+  VMS_CHECK(make_run_folder(options_.run_folder, options_.socket_group));
   VMS_CHECK(lock());
   std::error_code error;
   // An empty folder may be a file system that is not mounted: only who asks gets a store there.

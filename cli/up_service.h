@@ -30,6 +30,7 @@ struct UpOptions {
   std::string data_folder;
   bool create = false;  // a store in an empty folder; where none was, one is made anyway
   std::string run_folder;
+  std::optional<SocketGroup> socket_group;  // may connect to attached disks
   std::string batch_folder;  // passed on for batch files; empty: each finds the default
   std::string vmstored;      // paths of the programs
   std::string nbdkit;

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // attach, detach, nbd uri, snippet, ls.
+#include <sys/stat.h>
+
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
@@ -173,6 +175,13 @@ Answer<void> print_snippet(Context& context, const AttachOptions& options) {
   const SnippetOptions snippet{options.reference,
                                json_text(exported, "socket").value_or(""),
                                json_flag(exported, "read_only")};
+  struct stat info {};
+  const std::string socket = json_text(exported, "socket").value_or("");
+  if (options.libvirt && stat(socket.c_str(), &info) == 0 && (info.st_mode & S_IWGRP) == 0) {
+    context.output().note(
+        "only this user may connect, and libvirt runs QEMU as another: vmstore up "
+        "--socket-group libvirt-qemu");
+  }
   context.output().text("snippet",
                         options.libvirt ? libvirt_snippet(snippet) : qemu_snippet(snippet));
   return {};

@@ -22,6 +22,7 @@ namespace {
 
 struct UpVerbOptions {
   std::string data;
+  std::string socket_group;
   bool create = false;
   bool detach = false;
 };
@@ -45,6 +46,9 @@ Answer<UpOptions> up_options(Context& context, const UpVerbOptions& options) {
   up.create = options.create;
   up.run_folder = context.run_folder();
   up.batch_folder = context.batch_folder();
+  if (!options.socket_group.empty()) {
+    VMS_TRY(up.socket_group, find_group(options.socket_group));
+  }
   VMS_TRY(up.vmstored, find_program("vmstored"));
   VMS_TRY(up.nbdkit, find_program("nbdkit", "nbdkit"));
   up.plugin = find_nbdkit_plugin();
@@ -180,6 +184,9 @@ void add_up_verbs(VerbBook& book) {
                    options->data,
                    "Folder of the store (default: /var/lib/vmstore for root, else "
                    "~/.local/share/vmstore)");
+  start.add_option("--socket-group",
+                   options->socket_group,
+                   "Users of this group may connect to attached disks, too (libvirt-qemu)");
   start.add_flag("--create", options->create, "Make a store although the folder is there, empty");
   start.add_flag("--detach", options->detach, "Return when it runs");
   book.action(start, [options](Context& context) { return up(context, *options); });

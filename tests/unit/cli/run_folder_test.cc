@@ -62,6 +62,28 @@ TEST_F(RunFolder, IsMadePrivate) {
   EXPECT_EQ(info.st_mode & 0777U, 0700U);
 }
 
+TEST_F(RunFolder, AGroupMayEnterUntilItIsMadeWithoutOne) {
+  const std::string path = folder_ + "/run";
+  const SocketGroup group{"ours", getegid()};
+  struct stat info {};
+  ASSERT_TRUE(make_run_folder(path, group));
+  for (const std::string& made : {path, path + "/nbd"}) {
+    ASSERT_EQ(stat(made.c_str(), &info), 0);
+    EXPECT_EQ(info.st_mode & 0777U, 0750U) << made;
+    EXPECT_EQ(info.st_gid, group.id) << made;
+  }
+  ASSERT_TRUE(make_run_folder(path));
+  ASSERT_EQ(stat(path.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777U, 0700U);
+}
+
+TEST_F(RunFolder, AGroupThatIsNotThereIsAUsageFailure) {
+  const auto found = find_group("no-such-group-at-all");
+  ASSERT_FALSE(found);
+  EXPECT_EQ(found.error().exit_code, ExitCode::usage);
+  EXPECT_EQ(find_group("root")->id, 0U);
+}
+
 TEST_F(RunFolder, ALinkIsRefused) {
   std::filesystem::create_directory(folder_ + "/elsewhere");
   std::filesystem::create_directory_symlink(folder_ + "/elsewhere", folder_ + "/run");
