@@ -42,7 +42,6 @@ void open_file(fuse_req_t request, fuse_ino_t inode, fuse_file_info* file) noexc
     VMS_CHECK(check_open(*node, file->flags));
     auto handle = std::make_unique<FileHandle>();
     VMS_TRY(handle->disk, mount.open_disks().open(node->place.name, node->identity));
-    handle->is_writable = (file->flags & O_ACCMODE) != O_RDONLY;
     const bool is_fixed = node->place.kind == Kind::snapshot;
     file->direct_io = is_fixed ? 0 : 1;
     file->keep_cache = is_fixed ? 1 : 0;
@@ -143,10 +142,10 @@ void sync_file(fuse_req_t request,
 }
 
 Result<void> truncate(Mount& mount, Inode inode, std::uint64_t bytes, const FileHandle* handle) {
-  if (handle != nullptr) return handle->disk->resize(bytes, handle->is_writable);
+  // It may only grow: what lies behind a new end is gone, and `vmstore resize --allow-shrink` asks.
+  if (handle != nullptr) return handle->disk->resize(bytes, false);
   const auto node = mount.nodes().find(inode);
   if (!node || node->place.kind != Kind::disk) return Errc::read_only;
-  // By name it may only grow: to make a disk smaller one has to hold it.
   VMS_TRY(const FileInfo info, mount.listing().find(node->place));
   if (info.identity != node->identity) return Errc::conflict;
   if (bytes < info.size_bytes) return Errc::permission;

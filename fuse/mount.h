@@ -65,7 +65,6 @@ class Mount {
 /// An open file.
 struct FileHandle {
   std::shared_ptr<OpenDisk> disk;
-  bool is_writable = false;
   std::atomic<bool> wrote{false};  // since the last flush
 };
 

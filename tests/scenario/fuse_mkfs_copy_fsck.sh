@@ -65,9 +65,10 @@ for act in "touch $view/nope" "rm $view/fresh.raw" "mkdir $view/group" \
   "cp /dev/null $view/fresh.raw"; do
   if $act 2>"$work/stderr"; then fail "'$act' worked"; fi
 done
-# By name a disk only grows; who holds the file open may make it smaller.
+# A disk only grows here, by name or by an open file: `vmstore resize` asks before it shrinks one.
 shrink='import os, sys; os.truncate(sys.argv[1], 512)'
 if python3 -c "$shrink" "$view/fresh.raw" 2>"$work/stderr"; then fail "it shrank by name"; fi
+if truncate -s 512 "$view/fresh.raw" 2>"$work/stderr"; then fail "it shrank by a file"; fi
 [ "$(stat -c %s "$view/fresh.raw")" -eq $((1 << 20)) ] || fail "a refused act changed the size"
 truncate -s 2M "$view/fresh.raw"
 size_of='import json,sys; print(json.load(sys.stdin)["disk"]["size"])'
