@@ -20,8 +20,8 @@ Answer<void> refuse_attached(Context& context, const std::string& reference) {
     if (!entry.is_object()) continue;
     const std::string attached = json_text(entry.get_object(), "name").value_or("");
     if (attached == reference || attached.starts_with(reference + "@")) {
-      return Failure::make(
-          ExitCode::busy, reference, attached + " is attached", "vmstore detach " + attached);
+      const std::string what = attached == reference ? "is attached" : attached + " is attached";
+      return Failure::make(ExitCode::busy, reference, what, "vmstore detach " + attached);
     }
   }
   return {};

@@ -5,9 +5,15 @@
 
 #include <iostream>
 
+#include "cli/control.h"
 #include "cli/run_folder.h"
 
 namespace vmstore::cli {
+namespace {
+
+constexpr std::chrono::milliseconds kAbsentWait{50};
+
+}  // namespace
 
 std::string Context::run_folder() const {
   if (!options_.run_dir.empty()) return options_.run_dir;
@@ -35,7 +41,11 @@ Answer<disk::Client*> Context::client() {
   config.endpoint = endpoint();
   config.program = program_;
   config.run_folder = batch_folder();
-  config.connect_timeout = timeout_or(config.connect_timeout);
+  // Nobody listens and no `up` is about to start a node: waiting would only be waiting.
+  const bool is_local = config.endpoint.starts_with('/');
+  const bool may_come =
+      !is_local || connect_unix(config.endpoint).has_value() || supervisor_is_there(run_folder());
+  config.connect_timeout = timeout_or(may_come ? config.connect_timeout : kAbsentWait);
   Result<std::unique_ptr<disk::Client>> connected = connect_(config);
   if (!connected) {
     const bool is_absent = exit_code_of(connected.error().code) == ExitCode::unreachable ||

@@ -47,7 +47,11 @@ Answer<OutputFile> OutputFile::create(const std::string& path, bool replace) {
   const std::string temporary =
       folder_of(path) + "/." + name.substr(0, 200) + std::string(kPartMark) + maker_tag();
   UniqueFd fd(open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666));
-  if (!fd) return Failure::from(last_os_error(), path);
+  if (!fd) {
+    const Error error = last_os_error();
+    const bool has_no_folder = error == Error(Errc::not_found);
+    return Failure::from(error, path, has_no_folder ? "mkdir -p " + folder_of(path) : "");
+  }
   return OutputFile(path, temporary, replace, std::move(fd));
 }
 

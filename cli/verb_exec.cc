@@ -4,6 +4,9 @@
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
 
 #include "cli/process.h"
 #include "cli/program.h"
@@ -23,7 +26,31 @@ std::vector<std::pair<std::string, std::string>> environment_of(const Context& c
   return {{"VMSTORE_ENDPOINT", context.endpoint()}, {"VMSTORE_RUN_DIR", context.run_folder()}};
 }
 
+/// Whether the folder is a mount of ours already, from the text of /proc/self/mountinfo.
+bool is_our_mount(const std::string& folder) {
+  std::error_code error;
+  // A mount whose process died cannot be looked into: its name has to do.
+  std::filesystem::path path = std::filesystem::canonical(folder, error);
+  if (error) path = std::filesystem::absolute(folder).lexically_normal();
+  std::ifstream mounts("/proc/self/mountinfo");
+  for (std::string line; std::getline(mounts, line);) {
+    std::istringstream words(line);
+    std::string skipped;
+    std::string where;
+    words >> skipped >> skipped >> skipped >> skipped >> where;
+    const std::size_t kind = line.find(" - fuse.vmstore ");
+    if (kind != std::string::npos && where == path.string()) return true;
+  }
+  return false;
+}
+
 Answer<void> mount(Context& context, const MountOptions& options) {
+  if (is_our_mount(options.folder)) {
+    return Failure::make(ExitCode::busy,
+                         options.folder,
+                         "disks are mounted there already",
+                         "use it as it is, or end it with: vmstore umount " + options.folder);
+  }
   VMS_TRY(std::string program, find_program("vmstore-fuse", "vmstore-fuse"));
   if (context.options().dry_run) {
     context.output().done("would mount " + context.endpoint() + " on " + options.folder,

@@ -182,6 +182,10 @@ Answer<void> export_disk(Context& context, const ExportOptions& options) {
   if (options.format != "raw" && options.format != "qcow2") {
     return Failure::usage("no format '" + options.format + "'", "-O raw or qcow2");
   }
+  if (options.destination == "-") {
+    return Failure::usage("export writes a file, not a stream",
+                          "read it over NBD: nbdcopy \"$(vmstore attach NAME@SNAP)\" -");
+  }
   VMS_TRY(disk::Client * client, context.client());
   const Result<disk::DiskSummary> disk = client->details(reference.disk);
   if (!disk) return disk_failure(*client, disk.error(), reference.disk);

@@ -93,7 +93,11 @@ Answer<void> discard(Context& context, const OwnerOptions& options) {
       const Result<disk::DiskSummary> disk = client->details(name);
       if (disk) return Failure::make(ExitCode::not_found, name, "has no batch file on this host");
     }
-    return disk_failure(*client, batches.error(), name);
+    Failure failure = disk_failure(*client, batches.error(), name);
+    if (batches.error() == Errc::busy) {
+      failure.hint = "its process lives: vmstore detach " + name + ", or end what has it open";
+    }
+    return failure;
   }
   fields["batches"] = *batches;
   context.output().done("set the batch file of " + name + " aside: " + std::to_string(*batches) +
@@ -113,7 +117,13 @@ Answer<void> verify_one(Context& context,
                         Table& table,
                         VerifyTotals& totals) {
   const Result<disk::VerifyReport> report = client.verify(name);
-  if (!report) return disk_failure(client, report.error(), name);
+  if (!report) {
+    Failure failure = disk_failure(client, report.error(), name);
+    const bool is_unreadable = report.error() == Errc::unknown || report.error() == Errc::corrupt;
+    if (is_unreadable)
+      failure.hint = "what a repair would lose: vmstore verify " + name + " --repair";
+    return failure;
+  }
   if (report->bad_blocks > 0) {
     ++totals.damaged;
     std::string where;
@@ -269,7 +279,9 @@ Answer<void> verify(Context& context, const VerifyOptions& options) {
     return Failure::make(ExitCode::partly_failed,
                          {},
                          std::to_string(totals.failed) + " of " + std::to_string(names.size()) +
-                             " disks could not be read");
+                             " disks could not be read",
+                         "the reasons are above; what a repair would lose: vmstore verify NAME "
+                         "--repair");
   }
   return {};
 }

@@ -47,3 +47,9 @@ vmstore df >/dev/null
 vmstore du >/dev/null
 vmstore gc
 stop_store
+
+# Without a node, and nobody who would start one, there is nothing to wait for.
+begin=${EPOCHREALTIME/./}
+expect_exit 6 vmstore ls
+grep -q 'vmstore up' "$work/stderr" || fail "no hint: $(cat "$work/stderr")"
+[ $((${EPOCHREALTIME/./} - begin)) -lt 3000000 ] || fail "it waited for a node that nobody starts"

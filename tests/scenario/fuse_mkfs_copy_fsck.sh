@@ -75,5 +75,8 @@ size_of='import json,sys; print(json.load(sys.stdin)["disk"]["size"])'
 [ "$(vmstore info fresh --json | python3 -c "$size_of")" \
   -eq $((2 << 20)) ] || fail "truncate did not grow the disk"
 
+expect_exit 5 vmstore mount "$view"
+grep -q umount "$work/stderr" || fail "no hint: $(cat "$work/stderr")"
+
 fusermount3 -u "$view"
 stop_store

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # libvirt runs QEMU as another user. With `up --socket-group` users of that group reach attached
-# disks, also those attached again by the next `up`, and neither the node nor the supervisor; without
-# it, and for users of no such group, nothing is reached.
+# disks, also those attached again by the next `up`, and neither the node nor the supervisor;
+# without it, and for users of no such group, nothing is reached.
 source "$(dirname "$0")/functions.sh"
 requires nbdkit nbdinfo qemu-io setpriv
 [ "$(id -u)" -eq 0 ] || { echo "SKIP: another user needs root" >&2; exit 77; }

@@ -329,6 +329,63 @@ TEST(Owner, DiscardSaysHowMuchIsGivenUp) {
   EXPECT_NE(ran.out.find("3 acknowledged batches"), std::string::npos) << ran.out;
 }
 
+TEST(Snapshot, OneThatAHolderTookTellsHowLongItWas) {
+  FakeStore store;
+  store.add("web", 512);
+  const Ran ran = run(store, {"snapshot", "web@v1", "--json"});
+  EXPECT_EQ(ran.exit_code, 0);
+  EXPECT_EQ(ran.out.find("\"metadata_ns\":0"), std::string::npos) << ran.out;
+}
+
+TEST(Rollback, ASnapshotThatIsNotThereIsToldBeforeAnythingIsDone) {
+  FakeStore store;
+  store.add("web", 512);
+  EXPECT_EQ(run(store, {"snap", "rollback", "web@nope"}).exit_code, 3);
+  for (const std::string& call : store.calls) EXPECT_FALSE(call.starts_with("rollback")) << call;
+}
+
+TEST(Export, AStreamIsRefusedWithAnotherWay) {
+  FakeStore store;
+  store.add("web", 512);
+  const Ran ran = run(store, {"export", "web", "-"});
+  EXPECT_EQ(ran.exit_code, 2);
+  EXPECT_NE(ran.err.find("nbdcopy"), std::string::npos) << ran.err;
+}
+
+TEST(Export, AFolderThatIsMissingIsToldHowToBeMade) {
+  FakeStore store;
+  store.add("web", 512);
+  const Ran ran = run(store, {"export", "web", "/nonexistent/folder/web.raw"});
+  EXPECT_EQ(ran.exit_code, 3);
+  EXPECT_NE(ran.err.find("mkdir -p /nonexistent/folder"), std::string::npos) << ran.err;
+}
+
+TEST(Clone, NoneAtAllIsAUsageFailure) {
+  FakeStore store;
+  store.add("web", 512).snapshots["v1"];
+  const Ran ran = run(store, {"clone", "web@v1", "x", "--count", "0"});
+  EXPECT_EQ(ran.exit_code, 2) << ran.err;
+  EXPECT_EQ(store.disks.size(), 1U);
+}
+
+TEST(Verify, WhatCannotBeReadComesWithTheRepair) {
+  FakeStore store;
+  store.add("web", 512);
+  store.failures["verify"] = Errc::unknown;
+  const Ran ran = run(store, {"verify", "web"});
+  EXPECT_EQ(ran.exit_code, 6);
+  EXPECT_NE(ran.err.find("verify web --repair"), std::string::npos) << ran.err;
+}
+
+TEST(Owner, DiscardOfAFileInUseSaysWhatToEnd) {
+  FakeStore store;
+  store.add("web", 512);
+  store.failures["discard_batch_file"] = Errc::busy;
+  const Ran ran = run(store, {"owner", "discard", "web"});
+  EXPECT_EQ(ran.exit_code, 5);
+  EXPECT_NE(ran.err.find("vmstore detach web"), std::string::npos) << ran.err;
+}
+
 TEST(Explaining, VerbsThatAreNotNeededSayWhy) {
   FakeStore store;
   for (const char* verb : {"flatten", "sparsify", "protect", "unprotect"}) {
