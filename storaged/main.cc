@@ -2,6 +2,7 @@
 // vmstored: the storage node.
 #include <csignal>
 #include <iostream>
+#include <memory>
 #include <string>
 
 #include "base/fault.h"
@@ -42,14 +43,27 @@ int exit_code_of_verb(const vmstore::Result<void>& outcome) {
   return is_damaged ? kExitIntegrity : code;
 }
 
+/// The folder of a verb, which must be there.
+vmstore::Result<std::unique_ptr<vmstore::PosixFiles>> open_folder(
+    const vmstore::storaged::Config& config) {
+  auto files = vmstore::PosixFiles::open_folder(config.data_folder);
+  if (!files) {
+    VMS_LOG(error,
+            "node",
+            config.data_folder << ": " << to_string(files.error())
+                               << "; --data names the folder of the stopped node");
+  }
+  return files;
+}
+
 vmstore::Result<void> rebuild(const vmstore::storaged::Config& config) {
-  VMS_TRY(const auto files, vmstore::PosixFiles::open_folder(config.data_folder));
+  VMS_TRY(const auto files, open_folder(config));
   auto random = vmstore::Random::from_system();
   return vmstore::storaged::rebuild_catalogue(*files, config.data_folder, random);
 }
 
 vmstore::Result<void> restore(const vmstore::storaged::Config& config) {
-  VMS_TRY(const auto files, vmstore::PosixFiles::open_folder(config.data_folder));
+  VMS_TRY(const auto files, open_folder(config));
   auto random = vmstore::Random::from_system();
   return vmstore::storaged::restore_catalogue(
       *files, config.data_folder, config.restore_meta, config.accept_loss, random);

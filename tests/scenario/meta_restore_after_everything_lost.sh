@@ -35,6 +35,9 @@ digests >"$work/digests"
 expect_exit 5 restore
 stop_store
 
+expect_exit 3 vmstore meta rebuild --data "$work/none" -y
+grep -q "$work/none.*--data" "$work/stderr" || fail "not named: $(cat "$work/stderr")"
+
 # The node's own copy is newer than any backup.
 rm -rf "$data_dir/meta"
 expect_exit 4 restore
