@@ -5,6 +5,8 @@
 
 #include "base/limits.h"
 #include "base/log.h"
+#include "meta/records.h"
+#include "meta/schema.h"
 #include "storaged/session.h"
 #include "storaged/startup.h"
 #include "wire/vmstore.pb.h"
@@ -33,6 +35,7 @@ Node::Node(NodeParts parts, NodeOptions options)
     : parts_(parts),
       options_(std::move(options)),
       store_(parts.scheduler, parts.pool, parts.files, store_options(options_)),
+      names_(store_, parts.meta),
       leases_(parts.scheduler.now(), limits::kLeaseTime),
       gc_(GcParts{parts.scheduler, parts.pool, parts.files, store_, parts.meta}),
       trash_(parts.scheduler, parts.meta),
@@ -45,6 +48,7 @@ Node::~Node() = default;
 Task<Result<void>> Node::start() {
   VMS_CO_CHECK(
       co_await join_catalogue(parts_.scheduler, parts_.meta, parts_.folder, parts_.random));
+  co_await load_key_counter();
   VMS_CO_CHECK(co_await store_.open(identity().incarnation));
   opened_ = true;
   started_ = parts_.scheduler.now();
@@ -56,6 +60,18 @@ Task<Result<void>> Node::start() {
           "store " << identity().store.hex() << ", node " << identity().node.hex() << ", start "
                    << identity().start_count << ": ready");
   co_return success();
+}
+
+/// Not known: then every key may have been drawn.
+Task<void> Node::load_key_counter() {
+  const std::string key(meta::kKeyCounterKey);
+  const auto found = co_await read_entry_now(parts_.meta, key);
+  std::uint64_t next = found && !*found ? KeyId::kFirst : KeyId::kEnd;
+  if (found && *found) {
+    const auto counter = meta::decode<meta::pb::KeyCounter>((*found)->value);
+    if (counter) next = counter->next();
+  }
+  names_.note_keys_drawn(next);
 }
 
 void Node::serve(std::unique_ptr<net::Connection> connection) {

@@ -30,6 +30,7 @@
 #include "storaged/identity.h"
 #include "storaged/leases.h"
 #include "storaged/metrics.h"
+#include "storaged/name_check.h"
 #include "storaged/space.h"
 #include "storaged/trash.h"
 
@@ -93,6 +94,7 @@ class Node {
   [[nodiscard]] meta::MetaStore& meta() noexcept { return parts_.meta; }
   [[nodiscard]] Leases& leases() noexcept { return leases_; }
   [[nodiscard]] Gc& gc() noexcept { return gc_; }
+  [[nodiscard]] NameCheck& names() noexcept { return names_; }
   [[nodiscard]] SpaceWatch& space() noexcept { return space_; }
   [[nodiscard]] RequestCounters& requests() noexcept { return requests_; }
   /// Writers of some owner waited for frees.
@@ -106,6 +108,7 @@ class Node {
 
  private:
   [[nodiscard]] Task<void> run_session(std::shared_ptr<Session> session);
+  [[nodiscard]] Task<void> load_key_counter();
   [[nodiscard]] Task<void> keep_house();
   [[nodiscard]] Task<Result<void>> take_sample();
   [[nodiscard]] Task<void> look_at_trash();
@@ -113,6 +116,7 @@ class Node {
   NodeParts parts_;
   NodeOptions options_;
   BlockStore store_;
+  NameCheck names_;
   Leases leases_;
   SpaceWatch space_;
   Gc gc_;

@@ -79,6 +79,7 @@ Task<net::Answer> create(Node& node, wire::Frame request) {
   const bool fits = header.kind == wire::RecordKind::key_header && header.disk == disk &&
                     header.epoch == which.token;
   if (!fits) co_return refuse(Errc::invalid_argument);
+  VMS_ANSWER_CHECK(node.names().check_key_header(header));
   auto record = to_bytes(message.header_record());
   VMS_ANSWER_TRY(
       const KeyState state,
@@ -99,7 +100,7 @@ bool names_older_blocks(const wire::RecordHeader& header) {
          });
 }
 
-Result<AppendRequest> get_append(wire::Frame& request) {
+Result<AppendRequest> get_append(const NameCheck& names, wire::Frame& request) {
   VMS_TRY(const auto message, wire::parse<pb::KeyAppendRequest>(request.control));
   VMS_TRY(const auto which, get_key_and_token(message));
   VMS_TRY(const auto header, get_record(message.record(), which.key));
@@ -118,13 +119,14 @@ Result<AppendRequest> get_append(wire::Frame& request) {
                     append.data_offset.value + header.block_count() <= BlockIndex::kEnd &&
                     append.committed < append.sequence;
   if (!fits) return Errc::invalid_argument;
+  VMS_CHECK(names.check_append(header, request.payload));
   append.record = to_bytes(message.record());
   append.blocks = std::move(request.payload);
   return append;
 }
 
 Task<net::Answer> append(Node& node, wire::Frame request) {
-  VMS_ANSWER_TRY(auto append, get_append(request));
+  VMS_ANSWER_TRY(auto append, get_append(node.names(), request));
   VMS_ANSWER_TRY(const KeyLength length, co_await node.store().append(std::move(append)));
   // Held back after the commit, so that what is queued behind it keeps its order.
   const Duration delay = node.space().append_delay();

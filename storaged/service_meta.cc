@@ -187,6 +187,24 @@ Task<Result<void>> check_counter(Node& node, const meta::Txn& txn) {
   if (!rises || wanted.next() - *old_next > limits::kKeyCounterStepMax) {
     co_return Errc::invalid_argument;
   }
+  node.names().note_keys_drawn(wanted.next());
+  co_return success();
+}
+
+/// What records name must be there: a collection follows it, and ends where it is not.
+Task<Result<void>> check_names(Node& node, const std::vector<meta::Op>& ops) {
+  for (const meta::Op& op : ops) {
+    if (!op.put) continue;
+    const std::string_view key = op.key;
+    if (key.starts_with(meta::kDiskPrefix) || key.starts_with(meta::kTrashPrefix)) {
+      VMS_CO_TRY(auto disk, meta::decode<meta::pb::DiskRecord>(*op.put));
+      VMS_CO_CHECK(co_await node.names().check_disk(std::move(disk)));
+    }
+    if (key.starts_with(meta::kSnapPrefix) || key.starts_with(meta::kTrashSnapPrefix)) {
+      VMS_CO_TRY(auto snapshot, meta::decode<meta::pb::SnapshotRecord>(*op.put));
+      VMS_CO_CHECK(co_await node.names().check_snapshot(std::move(snapshot)));
+    }
+  }
   co_return success();
 }
 
@@ -221,6 +239,8 @@ Task<net::Answer> txn(Node& node, wire::Frame request) {
   VMS_ANSWER_TRY(const auto message, wire::parse<pb::MetaTxnRequest>(request.control));
   VMS_ANSWER_TRY(auto wanted, get_txn(message));
   VMS_ANSWER_CHECK(co_await check_counter(node, wanted));
+  VMS_ANSWER_CHECK(co_await check_names(node, wanted.then_ops));
+  VMS_ANSWER_CHECK(co_await check_names(node, wanted.else_ops));
   VMS_ANSWER_TRY(const auto outcome, co_await node.meta().txn(std::move(wanted)));
   pb::MetaTxnReply reply;
   reply.set_held(outcome.held);

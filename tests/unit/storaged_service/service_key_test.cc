@@ -7,6 +7,9 @@
 
 #include "base/checksum.h"
 #include "base/limits.h"
+#include "meta/records.h"
+#include "meta/schema.h"
+#include "snapshot/page.h"
 #include "tests/unit/storaged_service/service_fixture.h"
 #include "wire/record.h"
 
@@ -65,6 +68,14 @@ class Owner {
     const auto reply = client_.call<pb::KeyCreateReply>(wire::Opcode::key_create, create_request());
     ASSERT_TRUE(reply) << to_string(reply.error());
     length_ = *wire::get_length(reply->length());
+  }
+
+  /// Appends what it is given; counts it if it was taken.
+  Errc try_append(const wire::RecordHeader& header, const wire::Payload& payload) {
+    const auto reply =
+        client_.call<pb::KeyAppendReply>(wire::Opcode::key_append, append_request(header), payload);
+    if (reply) length_ = *wire::get_length(reply->length());
+    return reply ? Errc::ok : reply.error().code;
   }
 
   void append(std::size_t blocks, std::uint64_t seed) {
@@ -572,6 +583,138 @@ TEST_F(ServiceKey, AppendsOfOneConnectionKeepTheirOrder) {
     ASSERT_TRUE(each->wait(std::chrono::seconds(10)));
     EXPECT_TRUE(each->outcome()) << to_string(each->outcome().error());
   }
+}
+
+// ---- pages and roots: a collection follows them ----
+
+/// Appends index pages to a key of its own, as a client would that checks nothing.
+class ServicePages : public ServiceKey {
+ protected:
+  void SetUp() override {
+    ServiceKey::SetUp();
+    owner_ = std::make_unique<Owner>(*client_, key_number(1));
+    owner_->create();
+    owner_->append(4, 1);
+  }
+  struct LabelledPage {
+    wire::PageLabel label;
+    snapshot::Page page;
+  };
+  /// A page with one entry.
+  static LabelledPage page(std::uint8_t level, std::size_t entry, Address names) {
+    LabelledPage made;
+    made.label.level = level;
+    made.page.entries[entry] = names;
+    return made;
+  }
+  Address block(std::uint64_t index) const {
+    return *Address::make(owner_->key(), BlockIndex{index});
+  }
+  std::uint64_t end() const { return owner_->length().blocks.value; }
+  static wire::Payload encode(const std::vector<LabelledPage>& pages) {
+    wire::Payload payload = wire::Payload::allocate(pages.size() * kBlockBytes);
+    for (std::size_t i = 0; i < pages.size(); ++i) {
+      snapshot::encode_page(pages[i].page,
+                            payload.writable().subspan(i * kBlockBytes, kBlockBytes));
+    }
+    return payload;
+  }
+  Errc append_pages(const std::vector<LabelledPage>& pages) {
+    return append_pages(pages, encode(pages));
+  }
+  Errc append_pages(const std::vector<LabelledPage>& pages, const wire::Payload& payload) {
+    wire::RecordHeader header = owner_->record(payload);
+    header.kind = wire::RecordKind::pages;
+    header.runs.clear();
+    for (const LabelledPage& page : pages) header.pages.push_back(page.label);
+    return owner_->try_append(header, payload);
+  }
+  Errc append_root(Address top) {
+    wire::RecordHeader header = owner_->record(wire::Payload());
+    header.kind = wire::RecordKind::root;
+    header.top_page = top;
+    header.replay_from = {owner_->key(), owner_->length().log_bytes, header.sequence};
+    header.disk_bytes = limits::kGiB;
+    return owner_->try_append(header, wire::Payload());
+  }
+  std::unique_ptr<Owner> owner_;
+};
+
+TEST_F(ServicePages, PagesAndRootsThatHoldTogetherAreTaken) {
+  EXPECT_EQ(append_pages({page(0, 3, block(2)), page(1, 0, block(end()))}), Errc::ok);
+  // A parent in a record of its own, and one that names an older page.
+  EXPECT_EQ(append_pages({page(2, 0, block(end() - 1))}), Errc::ok);
+  EXPECT_EQ(append_root(block(end() - 1)), Errc::ok);
+  EXPECT_EQ(append_root(Address()), Errc::ok);
+  // Where the key was drawn and is not here, it may be lost: not the page's fault.
+  machine_.node().names().note_keys_drawn(key_number(9).value());
+  EXPECT_EQ(append_pages({page(0, 0, *Address::make(key_number(8), BlockIndex{1}))}), Errc::ok);
+}
+
+TEST_F(ServicePages, PagesThatCannotBeReadByACollectionAreRefused) {
+  const std::vector<LabelledPage> leaf = {page(0, 0, block(0))};
+  EXPECT_EQ(append_pages(leaf, make_blocks(1, 9)), Errc::unsupported);
+  const Address no_key = Address::from_raw(8);
+  EXPECT_EQ(append_pages({page(0, 0, no_key)}), Errc::corrupt);
+  const Address reserved = *Address::make(*KeyId::make(3), BlockIndex{0});
+  EXPECT_EQ(append_pages({page(1, 0, reserved)}), Errc::unsupported);
+  const Address never_drawn = *Address::make(key_number(1000), BlockIndex{0});
+  EXPECT_EQ(append_pages({page(0, 0, never_drawn)}), Errc::invalid_argument);
+  EXPECT_EQ(append_pages({page(1, 511, block(end() + 1))}), Errc::invalid_argument);
+  EXPECT_EQ(append_pages({page(0, 0, block(end()))}), Errc::invalid_argument);  // itself
+  EXPECT_EQ(append_pages(leaf), Errc::ok);  // the refused ones took no place
+  expect_alive();
+}
+
+TEST_F(ServicePages, LabelsOfARecordFitItsPages) {
+  const LabelledPage leaf = page(0, 0, block(0));
+  EXPECT_EQ(append_pages({leaf, page(2, 0, block(end()))}), Errc::invalid_argument);
+  EXPECT_EQ(append_pages({leaf, page(1, 1, block(end()))}), Errc::invalid_argument);
+  EXPECT_EQ(append_pages({leaf, page(0, 1, block(end()))}), Errc::invalid_argument);
+  EXPECT_EQ(append_pages({page(1, 0, block(end() + 1)), leaf}), Errc::invalid_argument);
+  EXPECT_EQ(append_pages({leaf, page(1, 0, block(end()))}), Errc::ok);
+}
+
+TEST_F(ServicePages, PagesOfAnotherOpenKeyEndWhereItEnds) {
+  machine_.node().names().note_keys_drawn(key_number(9).value());
+  Owner other(*client_, key_number(2));
+  other.create();
+  other.append(3, 7);
+  const Address last = *Address::make(other.key(), BlockIndex{2});
+  EXPECT_EQ(append_pages({page(0, 0, last.plus(1))}), Errc::invalid_argument);
+  EXPECT_EQ(append_pages({page(0, 0, last)}), Errc::ok);
+}
+
+TEST_F(ServicePages, RootWithoutATopIsRefused) {
+  EXPECT_EQ(append_root(block(end())), Errc::invalid_argument);
+  EXPECT_EQ(append_root(*Address::make(key_number(1000), BlockIndex{0})), Errc::invalid_argument);
+  expect_alive();
+}
+
+TEST_F(ServiceKey, PredecessorIsAnOlderKeyOfTheSameDisk) {
+  Owner first(*client_, key_number(1));
+  first.create();
+  wire::RecordHeader header;
+  header.kind = wire::RecordKind::key_header;
+  header.disk = kDisk;
+  header.key = key_number(2);
+  header.epoch = Epoch(1);
+  header.sequence = Sequence(1);
+  header.predecessor_length.log_bytes = first.length().log_bytes;
+  pb::KeyCreateRequest request = Owner(*client_, key_number(2)).create_request();
+  const auto create = [&] {
+    request.set_header_record(std::string(as_text(wire::encode_record(header))));
+    return client_->error_of(wire::Opcode::key_create, request);
+  };
+  header.predecessor = key_number(3);
+  EXPECT_EQ(create(), Errc::invalid_argument);
+  header.predecessor = key_number(1);
+  header.disk = DiskId{8, 8};
+  wire::put_id(*request.mutable_disk(), header.disk);
+  EXPECT_EQ(create(), Errc::invalid_argument);
+  header.disk = kDisk;
+  wire::put_id(*request.mutable_disk(), header.disk);
+  EXPECT_EQ(create(), Errc::ok);
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 #include "base/limits.h"
 #include "meta/records.h"
 #include "meta/schema.h"
-#include "tests/unit/storaged_service/service_fixture.h"
+#include "tests/unit/storaged_service/gc_disk.h"
 
 namespace vmstore::storaged::test {
 namespace {
@@ -296,6 +296,105 @@ TEST_F(ServiceMeta, I9_unknown_outcome_stays_unknown) {
   pb::MetaGetRequest request;
   request.set_key("/name/a");
   EXPECT_EQ(client_->error_of(wire::Opcode::meta_get, request), Errc::unavailable);
+}
+
+// ---- what records name ----
+
+class ServiceNames : public ServiceMeta {
+ protected:
+  void SetUp() override {
+    ServiceMeta::SetUp();
+    disk_.make();
+    disk_.write(0, 8, 1);
+    disk_.roll();
+    disk_.write(0, 2, 50);
+    disk_.checkpoint();
+    disk_.snapshot("s");
+  }
+  Errc put_disk(const meta::pb::DiskRecord& record) {
+    return put_error(meta::disk_key(kDisk), meta::encode(record));
+  }
+  static meta::pb::SnapshotRecord snapshot_of(const meta::pb::View& view) {
+    meta::pb::SnapshotRecord snapshot;
+    *snapshot.mutable_id() = meta::to_pb(SnapshotId{3, 3});
+    *snapshot.mutable_disk() = meta::to_pb(kDisk);
+    snapshot.set_name("t");
+    *snapshot.mutable_view() = view;
+    return snapshot;
+  }
+  TestDisk disk_{machine_, kDisk, "d"};
+};
+
+TEST_F(ServiceNames, RecordsNameWhatIsThere) {
+  const meta::pb::DiskRecord good = disk_.record();
+  EXPECT_EQ(put_disk(good), Errc::ok);
+  const std::uint64_t missing = KeyId::kEnd - 1;
+  const Address nowhere = *Address::make(*KeyId::make(missing), BlockIndex{0});
+  meta::pb::DiskRecord bad = good;
+  bad.mutable_base()->set_top_page(nowhere.raw());
+  EXPECT_EQ(put_disk(bad), Errc::invalid_argument);
+  bad = good;
+  bad.mutable_base()->set_top_page(disk_.top().plus(1000).raw());
+  EXPECT_EQ(put_disk(bad), Errc::invalid_argument);
+  bad = good;
+  bad.mutable_log_from()->set_key(missing);
+  EXPECT_EQ(put_disk(bad), Errc::invalid_argument);
+  bad = good;
+  bad.mutable_log_from()->set_log_offset(limits::kGiB);
+  EXPECT_EQ(put_disk(bad), Errc::invalid_argument);
+  bad = good;
+  bad.mutable_open_key()->set_key(missing);
+  EXPECT_EQ(put_disk(bad), Errc::invalid_argument);
+  bad = good;
+  bad.mutable_last_sealed()->set_key(missing);
+  EXPECT_EQ(put_disk(bad), Errc::invalid_argument);
+  bad = good;
+  bad.mutable_last_sealed_length()->set_log_bytes(limits::kGiB);
+  EXPECT_EQ(put_disk(bad), Errc::invalid_argument);
+  bad = good;
+  *bad.mutable_log_end() = good.log_from();
+  bad.mutable_log_end()->set_log_offset(limits::kGiB);
+  EXPECT_EQ(put_disk(bad), Errc::invalid_argument);
+  TestDisk other(machine_, DiskId{7, 8}, "other");
+  other.make();
+  other.write(0, 1, 1);
+  bad = good;
+  bad.mutable_open_key()->set_key(other.open_key().value());
+  EXPECT_EQ(put_disk(bad), Errc::invalid_argument);
+  EXPECT_EQ(get(meta::disk_key(kDisk)).entry().value(), meta::encode(good));
+}
+
+TEST_F(ServiceNames, SnapshotsNameWhatIsThere) {
+  disk_.write(1, 1, 80);
+  const meta::pb::View good = disk_.view();
+  const std::string key = meta::snap_key(kDisk, "t");
+  ASSERT_EQ(good.parts_size(), 1);
+  meta::pb::View bad = good;
+  bad.mutable_parts(0)->mutable_to()->set_key(KeyId::kEnd - 1);
+  EXPECT_EQ(put_error(key, meta::encode(snapshot_of(bad))), Errc::invalid_argument);
+  bad = good;
+  bad.mutable_parts(0)->mutable_to()->set_log_offset(limits::kGiB);
+  EXPECT_EQ(put_error(key, meta::encode(snapshot_of(bad))), Errc::invalid_argument);
+  bad = good;
+  bad.mutable_parts(0)->clear_from();
+  EXPECT_EQ(put_error(key, meta::encode(snapshot_of(bad))), Errc::invalid_argument);
+  bad = good;
+  bad.set_top_page(good.top_page() | 1);  // a slot
+  EXPECT_EQ(put_error(key, meta::encode(snapshot_of(bad))), Errc::invalid_argument);
+  EXPECT_EQ(put_error(key, meta::encode(snapshot_of(good))), Errc::ok);
+}
+
+TEST_F(ServiceNames, ADiskThatLostAKeyIsStillTakenOverAndRemoved) {
+  meta::pb::DiskRecord record = disk_.record();
+  ASSERT_TRUE(machine_.run(machine_.node().store().remove(disk_.keys().front())));
+  record.set_epoch(record.epoch() + 1);
+  EXPECT_EQ(put_disk(record), Errc::ok);
+  EXPECT_EQ(put_error(meta::trash_key(kDisk), meta::encode(record)), Errc::ok);
+  machine_.remove_meta(meta::disk_key(kDisk));
+  EXPECT_EQ(put_disk(record), Errc::ok);  // out of the trash again
+  machine_.remove_meta(meta::trash_key(kDisk));
+  machine_.remove_meta(meta::disk_key(kDisk));
+  EXPECT_EQ(put_disk(record), Errc::invalid_argument);
 }
 
 }  // namespace
