@@ -71,13 +71,29 @@ Answer<void> disk_usage(Context& context, const UsageOptions& options) {
   return context.output().print({std::move(table)});
 }
 
+/// What the node says of a round that freed nothing: whose view it could not follow.
+std::string why_nothing_was_freed(disk::Client& client, const Error& error) {
+  std::string hint = "nothing was freed; a round that cannot see everything frees nothing";
+  const bool unreachable = error == Errc::unavailable || error == Errc::disconnected ||
+                           error == Errc::timed_out || error == Errc::permission;
+  if (unreachable) return hint;
+  const auto status = client.node_status();
+  if (!status) return hint;
+  for (const std::string& warning : status->warnings) {
+    if (warning.find("garbage collection") != std::string::npos) hint = warning;
+  }
+  return hint;
+}
+
 Answer<void> collect(Context& context) {
   VMS_TRY(disk::Client * client, context.client());
   const bool dry_run = context.options().dry_run;
-  VMS_TRY(const disk::GcReport report,
-          about(client->collect_garbage(dry_run),
-                context.endpoint(),
-                "nothing was freed; a round that cannot see everything frees nothing"));
+  const auto collected = client->collect_garbage(dry_run);
+  if (!collected) {
+    return Failure::from(
+        collected.error(), context.endpoint(), why_nothing_was_freed(*client, collected.error()));
+  }
+  const disk::GcReport& report = *collected;
   json::object fields{{"action", "gc"},
                       {"round", report.round},
                       {"bytes_freed", report.bytes_freed},

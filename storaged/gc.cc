@@ -118,12 +118,14 @@ Task<Result<GcReport>> Gc::run(bool dry_run) {
   if (running_) co_return Errc::busy;
   running_ = true;
   const TimePoint began = parts_.scheduler.now();
+  problem_.clear();
   auto report = co_await run_round(dry_run);
   running_ = false;
   last_took_ = parts_.scheduler.now() - began;
   if (!report) {
     ++failures_;
-    VMS_LOG(warning, "gc", "the round ended early: " << to_string(report.error()));
+    if (problem_.empty()) problem_ = to_string(report.error());
+    VMS_LOG(warning, "gc", "the round ended early: " << problem_);
     co_return report;
   }
   if (dry_run) co_return report;
@@ -150,7 +152,9 @@ Task<Result<GcReport>> Gc::run_round(bool dry_run) {
   VMS_CO_TRY(const GcCatalogue catalogue, co_await read_gc_catalogue(parts_.meta, state.revision));
   if (!dry_run && catalogue.revision != state.revision) co_return Errc::unknown;
   GcMark mark(parts_.scheduler, parts_.pool, parts_.store, parts_.meta, keys, stop_);
-  VMS_CO_CHECK(co_await mark.run(catalogue));
+  const auto marked = co_await mark.run(catalogue);
+  problem_ = mark.problem();
+  VMS_CO_CHECK(marked);
   VMS_FAULT("gc.marked");
   GcReport report;
   report.round = state.round;

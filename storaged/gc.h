@@ -24,6 +24,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -89,6 +90,8 @@ class Gc {
   [[nodiscard]] Task<Result<GcState>> load_state();
   /// Remembers what key files take after a round, for the next start.
   [[nodiscard]] Task<Result<void>> save_live(std::uint64_t live_bytes);
+  /// Why the last round freed nothing; empty when it ended well.
+  [[nodiscard]] const std::string& problem() const noexcept { return problem_; }
   void write_metrics(MetricsText& out) const;
 
  private:
@@ -116,6 +119,7 @@ class Gc {
   std::uint64_t rounds_ = 0;
   std::uint64_t failures_ = 0;
   Duration last_took_{0};
+  std::string problem_;
   GcReport last_;
   GcReport total_;
 };

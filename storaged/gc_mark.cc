@@ -8,6 +8,7 @@
 
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/units.h"
 #include "meta/records.h"
 #include "meta/schema.h"
 
@@ -74,6 +75,15 @@ LogEnd log_end(const meta::pb::DiskRecord& record) {
   return end;
 }
 
+/// A name as it may be shown: what a client put there unchecked is not.
+std::string shown(const std::string& name) {
+  return is_valid_disk_name(name) ? name : "(bad name)";
+}
+
+std::string log_between(KeyId first, KeyId last) {
+  return "the log from key " + first.hex() + " to key " + last.hex();
+}
+
 bool is_freed(const Error& error) noexcept {
   return error == Errc::punched || error == Errc::not_found;
 }
@@ -101,7 +111,8 @@ class GcMark::Pages final : public snapshot::PageSource {
         pool_(mark.pool_),
         store_(mark.store_),
         stop_(mark.stop_),
-        visited_(mark.pages_visited_) {}
+        visited_(mark.pages_visited_),
+        at_(mark.at_) {}
   [[nodiscard]] Task<Result<snapshot::PagePtr>> load(Address address) override {
     // What the page cache has is read without a wait: without this the whole mark would be one.
     if (visited_ % kPagesAtOnce == 0) co_await pause();
@@ -109,13 +120,19 @@ class GcMark::Pages final : public snapshot::PageSource {
     std::vector<ReadRangeRequest> ranges(1);
     ranges.front().address = address;
     ranges.front().blocks = 1;
-    VMS_CO_TRY(const auto found, co_await store_.read(std::move(ranges)));
-    auto page = snapshot::decode_page(found.payload.bytes());
-    if (!page) co_return page.error();
+    const auto found = co_await store_.read(std::move(ranges));
+    if (!found) co_return failed(address, found.error());
+    auto page = snapshot::decode_page(found->payload.bytes());
+    if (!page) co_return failed(address, page.error());
     co_return snapshot::PagePtr(std::make_shared<snapshot::Page>(*page));
   }
 
  private:
+  Error failed(Address address, const Error& error) {
+    at_ =
+        "page at block " + std::to_string(address.block().value) + " of key " + address.key().hex();
+    return error;
+  }
   /// By way of a worker: what a thread posts to itself runs before it looks at its sockets again.
   [[nodiscard]] Task<void> pause() {
     const auto nothing = []() -> Result<void> { return success(); };
@@ -127,6 +144,7 @@ class GcMark::Pages final : public snapshot::PageSource {
   BlockStore& store_;
   const bool& stop_;
   const std::uint64_t& visited_;  // of the whole mark
+  std::string& at_;
 };
 
 GcMark::GcMark(Scheduler& scheduler,
@@ -146,20 +164,36 @@ GcMark::GcMark(Scheduler& scheduler,
 
 Task<Result<void>> GcMark::run(const GcCatalogue& catalogue) {
   for (const auto& snapshot : catalogue.snapshots) {
-    VMS_CO_CHECK(co_await mark_parts(snapshot.view()));
-    VMS_CO_CHECK(co_await mark_top(Address::from_raw(snapshot.view().top_page())));
+    const auto marked = co_await mark_snapshot(snapshot);
+    if (marked) continue;
+    note_problem("snapshot " + shown(snapshot.name()) + " of disk " +
+                     meta::from_pb<DiskId>(snapshot.disk()).hex(),
+                 marked.error());
+    co_return marked;
   }
   for (const auto& disk : catalogue.disks) {
     note_named(disk);
     const auto marked = co_await mark_disk(disk);
-    if (!marked) {
-      VMS_LOG(error, "gc", "disk " << id_of(disk).hex() << ": " << to_string(marked.error()));
-      co_return marked;
-    }
+    if (marked) continue;
+    note_problem("disk " + shown(disk.name()) + ' ' + id_of(disk).hex(), marked.error());
+    co_return marked;
   }
-  VMS_CO_CHECK(co_await check_skipped());
+  const auto checked = co_await check_skipped();
+  if (!checked) note_problem("views made meanwhile", checked.error());
+  VMS_CO_CHECK(checked);
+  if (bad_address_) note_problem("a page", Errc::corrupt);
   if (bad_address_) co_return Errc::corrupt;
   co_return success();
+}
+
+void GcMark::note_problem(const std::string& whose, const Error& error) {
+  problem_ = whose + ": " + (at_.empty() ? "" : at_ + ": ") + to_string(error);
+  if (!stop_) VMS_LOG(error, "gc", problem_);
+}
+
+Task<Result<void>> GcMark::mark_snapshot(const meta::pb::SnapshotRecord& record) {
+  VMS_CO_CHECK(co_await mark_parts(record.view()));
+  co_return co_await mark_top(Address::from_raw(record.view().top_page()));
 }
 
 // ---- one disk ----
@@ -190,7 +224,9 @@ Task<Result<void>> GcMark::mark_own_trees(const meta::pb::DiskRecord& record, Ta
     if (marked) break;
     if (!is_freed(marked.error()) || attempt >= kTailAttempts) co_return marked;
     if (tail.spans.empty()) co_return marked;
+    const std::string page = at_;
     VMS_CO_TRY(const bool found_more, co_await read_tail(record, tail));
+    at_ = page;
     if (!found_more) co_return marked;  // the newest root itself is damaged
   }
   std::vector<Address> older(tail.roots.rbegin(), tail.roots.rend());
@@ -206,8 +242,10 @@ Task<Result<void>> GcMark::mark_own_trees(const meta::pb::DiskRecord& record, Ta
 
 /// Reads what the log has now that was not read before. True when a newer root was found.
 Task<Result<bool>> GcMark::read_tail(const meta::pb::DiskRecord& record, Tail& tail) {
+  at_ = "its newest record";
   VMS_CO_TRY(const auto newest, co_await newest_record(record));
   const LogEnd end = log_end(newest);
+  at_ = "the log of key " + end.key.hex();
   const auto state = store_.info(end.key);
   if (!state) co_return state.error() == Errc::not_found ? Error(Errc::unknown) : state.error();
   if (state->length.log_bytes < end.bytes_least) {
@@ -215,6 +253,7 @@ Task<Result<bool>> GcMark::read_tail(const meta::pb::DiskRecord& record, Tail& t
     co_return Errc::unknown;
   }
   const LogPosition from = meta::from_pb(record.log_from());
+  at_ = log_between(from.key, end.key);
   VMS_CO_TRY(const auto spans, co_await log_.spans(from, end.key, state->length.log_bytes));
   const std::size_t roots_before = tail.roots.size();
   const GcRecordVisitor visitor = [this, &tail](const wire::RecordHeader& header) -> Result<void> {
@@ -259,6 +298,7 @@ Task<Result<void>> GcMark::mark_parts(const meta::pb::View& view) {
       if (from.key == to.key) continue;  // nothing was ever appended: an empty part
       co_return Errc::corrupt;
     }
+    at_ = log_between(from.key, to.key);
     VMS_CO_TRY(const auto spans, co_await log_.spans(from, to.key, to.log_offset));
     const GcRecordVisitor visitor = [this](const wire::RecordHeader& header) {
       return mark_record(header);
@@ -300,9 +340,8 @@ Task<Result<void>> GcMark::check_skipped() {
       return disk.base().top_page() == skipped.top.raw() && !superseded;
     });
     if (!by_snapshot && !by_disk) continue;
-    VMS_LOG(error,
-            "gc",
-            "a page is gone below the root at " << skipped.top.raw() << " that some view names");
+    at_ = "a page is gone below the root at block " + std::to_string(skipped.top.block().value) +
+          " of key " + skipped.top.key().hex();
     co_return Errc::unknown;
   }
   co_return success();

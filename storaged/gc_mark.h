@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -53,6 +54,9 @@ class GcMark {
 
   [[nodiscard]] Task<Result<void>> run(const GcCatalogue& catalogue);
 
+  /// After run() failed: whose view could not be followed, and where.
+  [[nodiscard]] const std::string& problem() const noexcept { return problem_; }
+
   /// REQUIRES: one of `keys`.
   [[nodiscard]] const KeyMarks& of(KeyId key) const { return marks_.at(key); }
   [[nodiscard]] std::uint64_t blocks_live() const noexcept { return blocks_live_; }
@@ -73,6 +77,7 @@ class GcMark {
     LogPosition log_from;
   };
 
+  [[nodiscard]] Task<Result<void>> mark_snapshot(const meta::pb::SnapshotRecord& record);
   [[nodiscard]] Task<Result<void>> mark_disk(const meta::pb::DiskRecord& record);
   [[nodiscard]] Task<Result<void>> mark_parts(const meta::pb::View& view);
   [[nodiscard]] Task<Result<void>> mark_own_trees(const meta::pb::DiskRecord& record, Tail& tail);
@@ -84,6 +89,7 @@ class GcMark {
   [[nodiscard]] Result<void> mark_record(const wire::RecordHeader& header);
   [[nodiscard]] Result<void> mark_run(Address first, std::uint64_t blocks);
   void mark_block(Address block);
+  void note_problem(const std::string& whose, const Error& error);
   void mark_in(KeyMarks& key, std::uint64_t block);
   void need_log(KeyId key);
   void note_named(const meta::pb::DiskRecord& record);
@@ -104,6 +110,8 @@ class GcMark {
   std::uint64_t blocks_live_ = 0;
   std::uint64_t pages_visited_ = 0;
   bool bad_address_ = false;
+  std::string at_;  // what is being read, or was when that failed
+  std::string problem_;
 };
 
 }  // namespace vmstore::storaged

@@ -202,6 +202,9 @@ Task<pb::NodeStatusReply> Node::status() {
   if (!parts_.meta.takes_changes()) {
     reply.add_warnings("the catalogue's log failed: no metadata until it could be made anew");
   }
+  if (!gc_.problem().empty()) {
+    reply.add_warnings("the last garbage collection freed nothing: " + gc_.problem());
+  }
   for (std::string& warning : space_.warnings()) reply.add_warnings(std::move(warning));
   for (const KeyState& key : store_.list()) {
     if (key.damaged) reply.add_warnings("key " + key.key.hex() + " is damaged");

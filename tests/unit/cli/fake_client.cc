@@ -275,6 +275,7 @@ Result<disk::NodeStatus> FakeClient::node_status() {
   status.store = "00112233445566778899aabbccddeeff";
   status.total_bytes = 1000;
   status.free_bytes = 400;
+  status.warnings = store_.warnings;
   return status;
 }
 

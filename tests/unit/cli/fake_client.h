@@ -29,6 +29,7 @@ struct FakeStore {
   std::map<std::string, Disk> trash;
   std::vector<std::string> calls;         // "create web", in order
   std::map<std::string, Error> failures;  // by the call's first word
+  std::vector<std::string> warnings;      // of the node's status
   std::vector<disk::CatalogueEntry> catalogue;
   std::optional<std::uint64_t> fail_write_at;  // a write that covers this byte fails
 

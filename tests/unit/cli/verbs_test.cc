@@ -321,6 +321,17 @@ TEST(Space, FiguresNobodyCountedAreAbsent) {
   EXPECT_TRUE(store.called("collect_garbage real"));
 }
 
+TEST(Space, CollectionThatFreedNothingSaysWhy) {
+  FakeStore store;
+  store.failures["collect_garbage"] = Errc::unknown;
+  EXPECT_NE(run(store, {"gc"}).err.find("a round that cannot see everything"), std::string::npos);
+  store.warnings = {"key 3 is damaged",
+                    "the last garbage collection freed nothing: disk d: a page"};
+  const Ran ran = run(store, {"gc"});
+  EXPECT_NE(ran.exit_code, 0);
+  EXPECT_NE(ran.err.find("disk d: a page"), std::string::npos);
+}
+
 TEST(Owner, DiscardSaysHowMuchIsGivenUp) {
   FakeStore store;
   store.add("web", 512);

@@ -303,6 +303,48 @@ TEST_F(GcTest, I9_unreadable_page_frees_nothing) {
   EXPECT_TRUE(exists(gone.open_key()));
 }
 
+TEST_F(GcTest, WhatEndsARoundIsNamed) {
+  const auto problem = [this] { return machine_.node().gc().problem(); };
+  TestDisk disk = make_disk(1);
+  disk.write(0, 8, 100);
+  disk.roll();
+  disk.write(0, 8, 200);
+  disk.checkpoint();
+  collect_well();
+  EXPECT_EQ(problem(), "");
+  disk.snapshot("s");
+  const std::vector<BlockRun> top{{disk.top().block(), 1}};
+  ASSERT_TRUE(machine_.run(machine_.node().store().free_private(
+      disk.top().key(), Epoch(disk.record().epoch()), disk.id(), top)));
+  ASSERT_FALSE(collect());
+  const std::string page = "page at block " + std::to_string(disk.top().block().value) +
+                           " of key " + disk.top().key().hex();
+  EXPECT_EQ(problem().find("snapshot s of disk " + disk.id().hex() + ": " + page), 0U);
+  Client client(machine_, "client");
+  client.greet();
+  const auto status =
+      client.call<pb::NodeStatusReply>(wire::Opcode::node_status, pb::NodeStatusRequest());
+  ASSERT_TRUE(status);
+  ASSERT_EQ(status->warnings_size(), 1);
+  EXPECT_NE(status->warnings(0).find(page), std::string::npos);
+  disk.remove_snapshot("s");
+  ASSERT_FALSE(collect());
+  EXPECT_EQ(problem().find("disk d1 " + disk.id().hex() + ": " + page), 0U);
+  disk.purge();
+  TestDisk other = make_disk(2);
+  other.write(0, 8, 300);
+  other.roll();
+  other.write(0, 8, 400);
+  ASSERT_TRUE(machine_.run(machine_.node().store().remove(other.keys().front())));
+  ASSERT_FALSE(collect());
+  EXPECT_EQ(problem().find("disk d2 " + other.id().hex() + ": the log from key " +
+                           other.keys().front().hex()),
+            0U);
+  other.purge();
+  collect_well();
+  EXPECT_EQ(problem(), "");
+}
+
 TEST_F(GcTest, I9_missing_key_of_a_log_frees_nothing) {
   TestDisk disk = make_disk(1);
   disk.write(0, 8, 100);
