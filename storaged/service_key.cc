@@ -2,10 +2,14 @@
 // key_*: block files. Each request becomes one call of BlockStore, after every number was checked.
 #include <algorithm>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "base/limits.h"
+#include "base/log.h"
+#include "meta/records.h"
+#include "meta/schema.h"
 #include "storaged/node.h"
 #include "storaged/service.h"
 #include "storaged/session.h"
@@ -53,6 +57,33 @@ std::vector<std::byte> to_bytes(const std::string& text) {
   return {bytes.begin(), bytes.end()};
 }
 
+/// A token is the epoch of its disk's record, which rises first: nobody was ever given a higher
+/// one, and it would lock out all who will be. A disk that is gone has no owner.
+Task<Result<void>> check_epoch(Node& node, DiskId disk, Epoch token) {
+  std::vector<std::string> places;
+  places.push_back(meta::disk_key(disk));
+  places.push_back(meta::trash_key(disk));
+  for (const std::string& place : places) {
+    VMS_CO_TRY(const auto entry, co_await read_entry_now(node.meta(), place));
+    if (!entry) continue;
+    VMS_CO_TRY(const auto record, meta::decode<meta::pb::DiskRecord>(entry->value));
+    if (token <= Epoch(record.epoch())) co_return success();
+    VMS_LOG(warning,
+            "storaged",
+            "token " << token.value << " for disk " << disk.hex() << ", whose epoch is "
+                     << record.epoch() << ": refused");
+    co_return Errc::invalid_argument;
+  }
+  co_return Errc::stale_token;
+}
+
+/// The same before a key is fenced with it. The store knows what to say of a lower one.
+Task<Result<void>> check_token(Node& node, KeyId key, Epoch token) {
+  VMS_CO_TRY(const KeyState state, node.store().info(key));
+  if (token <= state.token) co_return success();
+  co_return co_await check_epoch(node, state.disk, token);
+}
+
 /// A token with a read fences what is read, as recovery wants it (DESIGN 6 e).
 Task<Result<void>> fence_for_read(Node& node, KeyId key, std::uint64_t number) {
   if (number == 0) co_return success();
@@ -60,6 +91,7 @@ Task<Result<void>> fence_for_read(Node& node, KeyId key, std::uint64_t number) {
   VMS_CO_TRY(const KeyState state, node.store().info(key));
   if (state.token > token) co_return Errc::stale_token;
   if (state.token == token) co_return success();
+  VMS_CO_CHECK(co_await check_epoch(node, state.disk, token));
   const auto fenced = co_await node.store().fence(key, token);
   if (!fenced) co_return fenced.error();
   co_return success();
@@ -80,6 +112,7 @@ Task<net::Answer> create(Node& node, wire::Frame request) {
                     header.epoch == which.token;
   if (!fits) co_return refuse(Errc::invalid_argument);
   VMS_ANSWER_CHECK(node.names().check_key_header(header));
+  VMS_ANSWER_CHECK(co_await check_epoch(node, disk, which.token));
   auto record = to_bytes(message.header_record());
   VMS_ANSWER_TRY(
       const KeyState state,
@@ -127,6 +160,11 @@ Result<AppendRequest> get_append(const NameCheck& names, wire::Frame& request) {
 
 Task<net::Answer> append(Node& node, wire::Frame request) {
   VMS_ANSWER_TRY(auto append, get_append(node.names(), request));
+  // An owner has fenced before: then nothing is waited for, and appends keep their order.
+  const auto state = node.store().info(append.key);
+  if (state && append.token > state->token) {
+    VMS_ANSWER_CHECK(co_await check_epoch(node, state->disk, append.token));
+  }
   VMS_ANSWER_TRY(const KeyLength length, co_await node.store().append(std::move(append)));
   // Held back after the commit, so that what is queued behind it keeps its order.
   const Duration delay = node.space().append_delay();
@@ -139,6 +177,7 @@ Task<net::Answer> append(Node& node, wire::Frame request) {
 Task<net::Answer> fence(Node& node, wire::Frame request) {
   VMS_ANSWER_TRY(const auto message, wire::parse<pb::KeyFenceRequest>(request.control));
   VMS_ANSWER_TRY(const auto which, get_key_and_token(message));
+  VMS_ANSWER_CHECK(co_await check_token(node, which.key, which.token));
   VMS_ANSWER_TRY(const auto fenced, co_await node.store().fence(which.key, which.token));
   pb::KeyFenceReply reply;
   wire::put_length(*reply.mutable_length(), fenced.state.length);
@@ -153,6 +192,7 @@ Task<net::Answer> seal(Node& node, wire::Frame request) {
   VMS_ANSWER_TRY(const auto message, wire::parse<pb::KeySealRequest>(request.control));
   VMS_ANSWER_TRY(const auto which, get_key_and_token(message));
   VMS_ANSWER_TRY(const KeyLength wanted, wire::get_length(message.length()));
+  VMS_ANSWER_CHECK(co_await check_token(node, which.key, which.token));
   VMS_ANSWER_TRY(const KeyLength length,
                  co_await node.store().seal(which.key, which.token, wanted));
   pb::KeySealReply reply;
@@ -289,6 +329,7 @@ Task<net::Answer> repair(Node& node, wire::Frame request) {
   const bool fits = !wanted.disk.is_none() && wanted.log_offset % 8 == 0 &&
                     (wanted.log_offset == 0) == (message.sequence() == 0);
   if (!fits) co_return refuse(Errc::invalid_argument);
+  VMS_ANSWER_CHECK(co_await check_token(node, which.key, which.token));
   VMS_ANSWER_TRY(const auto found, co_await node.store().repair(wanted));
   pb::KeyRepairReply reply;
   reply.set_needed(found.needed);

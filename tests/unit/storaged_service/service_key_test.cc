@@ -56,7 +56,7 @@ class Owner {
   pb::KeyAppendRequest append_request(const wire::RecordHeader& header) const {
     pb::KeyAppendRequest request;
     request.set_key(key_.value());
-    request.set_token(token_);
+    request.set_token(header.epoch.value);
     request.set_sequence(header.sequence.value);
     request.set_log_offset(length_.log_bytes);
     request.set_data_offset(header.data_offset.value);
@@ -103,8 +103,12 @@ class ServiceKey : public ::testing::Test {
  protected:
   void SetUp() override {
     machine_.start_well();
+    set_epoch(5);
     client_ = std::make_unique<Client>(machine_, "client");
     client_->greet();
+  }
+  void set_epoch(std::uint64_t epoch) {
+    machine_.put_meta(meta::disk_key(kDisk), meta::encode(disk_record(kDisk, "d", epoch)));
   }
   void expect_alive() {
     EXPECT_EQ(client_->error_of(wire::Opcode::ping, pb::NodeStatusRequest()), Errc::ok);
@@ -173,6 +177,63 @@ TEST_F(ServiceKey, FenceTellsTheLengthAndStopsTheOlderToken) {
   EXPECT_EQ(client_->error_of(
                 wire::Opcode::key_append, owner.append_request(owner.record(payload)), payload),
             Errc::stale_token);
+}
+
+/// It would lock out every owner to come.
+TEST_F(ServiceKey, TokenAboveTheDisksEpochIsRefused) {
+  Owner owner(*client_, key_number(1));
+  owner.create();
+  owner.append(1, 1);
+  const auto ask = [&](wire::Opcode opcode, auto request, std::uint64_t token) {
+    request.set_key(owner.key().value());
+    request.set_token(token);
+    return client_->error_of(opcode, request);
+  };
+  pb::KeySealRequest seal;
+  wire::put_length(*seal.mutable_length(), owner.length());
+  pb::KeyReadLogRequest read_log;
+  read_log.set_bytes_max(4096);
+  pb::KeyRepairRequest repair;
+  wire::put_id(*repair.mutable_disk(), kDisk);
+  repair.set_accept_loss(true);
+  const wire::Payload payload = make_blocks(1, 2);
+  for (const std::uint64_t token : {std::uint64_t{6}, std::uint64_t{1} << 62}) {
+    EXPECT_EQ(ask(wire::Opcode::key_fence, pb::KeyFenceRequest(), token), Errc::invalid_argument);
+    EXPECT_EQ(ask(wire::Opcode::key_seal, seal, token), Errc::invalid_argument);
+    EXPECT_EQ(ask(wire::Opcode::key_read_log, read_log, token), Errc::invalid_argument);
+    EXPECT_EQ(ask(wire::Opcode::key_repair, repair, token), Errc::invalid_argument);
+    pb::KeyReadRequest read = read_request(*Address::make(owner.key(), BlockIndex{0}), 1);
+    read.set_token(token);
+    EXPECT_EQ(client_->error_of(wire::Opcode::key_read, read), Errc::invalid_argument);
+    wire::RecordHeader header = owner.record(payload);
+    header.epoch = Epoch(token);
+    EXPECT_EQ(client_->error_of(wire::Opcode::key_append, owner.append_request(header), payload),
+              Errc::invalid_argument);
+    const Owner new_key(*client_, key_number(2), token);
+    EXPECT_EQ(client_->error_of(wire::Opcode::key_create, new_key.create_request()),
+              Errc::invalid_argument);
+  }
+  owner.append(1, 3);  // nobody was fenced
+  // In the trash it has the same epochs; of a disk that is gone nobody is the owner.
+  machine_.put_meta(meta::trash_key(kDisk), meta::encode(disk_record(kDisk, "d", 5)));
+  machine_.remove_meta(meta::disk_key(kDisk));
+  EXPECT_EQ(ask(wire::Opcode::key_fence, pb::KeyFenceRequest(), 5), Errc::ok);
+  machine_.remove_meta(meta::trash_key(kDisk));
+  EXPECT_EQ(ask(wire::Opcode::key_fence, pb::KeyFenceRequest(), 6), Errc::stale_token);
+}
+
+TEST_F(ServiceKey, EpochThatCannotBeReadIsNoReasonToFence) {
+  Owner owner(*client_, key_number(1));
+  owner.create();
+  pb::KeyFenceRequest fence;
+  fence.set_key(owner.key().value());
+  fence.set_token(5);
+  machine_.node_meta().plan(meta::MemFault::refused);
+  EXPECT_EQ(client_->error_of(wire::Opcode::key_fence, fence), Errc::unavailable);
+  set_epoch(6);
+  fence.set_token(6);
+  machine_.node_meta().plan(meta::MemFault::stale_read);
+  EXPECT_EQ(client_->error_of(wire::Opcode::key_fence, fence), Errc::ok);
 }
 
 TEST_F(ServiceKey, ReadOfTheLogWithATokenFencesToo) {
