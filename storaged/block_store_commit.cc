@@ -136,8 +136,9 @@ void BlockStore::State::fail_key(Key& key, std::string_view what, const Error& e
             "storaged",
             "key " << key.id().hex() << ": " << what << ": " << to_string(error)
                    << "; the key is failed on this node");
-    const bool is_sure = doubt == Doubt::newest_blocks && !key.failed && !key.state.damaged;
+    const bool is_sure = doubt != Doubt::everything && !key.failed && !key.state.damaged;
     key.salvage = is_sure ? Salvage::wanted : Salvage::none;
+    key.doubt = doubt;
     key.failed = true;
     key.mark_needed = true;
     key.state.damaged = true;

@@ -19,6 +19,7 @@ SalvageWork work_for(const Key& key, const Journal& journal, std::uint64_t newes
   work.head.sealed = true;
   ++work.head.generation;
   work.copy = key.data_dirty;
+  work.records = key.doubt == Doubt::newest_records;
   work.groups = journal.space().groups_up_to(newest_group);
   return work;
 }

@@ -30,8 +30,8 @@ Result<void> sync_key(KeyFiles& files, const LogHead& head, bool data_dirty, Dou
   if (data_dirty) {
     doubt = Doubt::newest_blocks;
     VMS_CHECK(files.sync(KeyFileKind::data));
-    doubt = Doubt::everything;
   }
+  doubt = Doubt::newest_records;
   VMS_CHECK(files.sync(KeyFileKind::sums));
   VMS_CHECK(files.sync(KeyFileKind::log));
   VMS_FAULT("destage.after_sync");

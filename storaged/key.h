@@ -71,9 +71,11 @@ enum class Doubt : std::uint8_t {
   /// Only blocks of the data file that no sync had covered: those that were answered are in the
   /// ring.
   newest_blocks,
+  /// The same of log and sums.
+  newest_records,
 };
 
-/// Writing anew what a failed sync of the data file left in doubt (salvage.h).
+/// Writing anew what a failed sync left in doubt (salvage.h).
 enum class Salvage : std::uint8_t { none, wanted, done };
 
 /// THREADS: the scheduler's.
@@ -91,8 +93,9 @@ struct Key {
   /// A write or sync failed: never tried again, and no append is counted or answered any more.
   bool failed = false;
   Salvage salvage = Salvage::none;
-  bool mark_needed = false;  // failed, and not yet said so on stable storage
-  bool head_lost = false;    // both slots unreadable: never written over
+  Doubt doubt = Doubt::everything;  // once it failed
+  bool mark_needed = false;         // failed, and not yet said so on stable storage
+  bool head_lost = false;           // both slots unreadable: never written over
 
   OpQueue queue;
   bool in_ready_list = false;

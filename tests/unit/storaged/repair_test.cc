@@ -144,6 +144,8 @@ TEST_F(Repair, AKeyThatOnlyCarriesAMarkLosesNothing) {
   machine_.start_well();  // all is synced; the fence makes it dirty again
   ASSERT_TRUE(machine_.fence(key_, Epoch(4)));
   machine_.files.fail(fault);
+  fault.path_part = key_.key().hex() + ".copy";  // nor can it be written anew
+  machine_.files.fail(fault);
   machine_.stop();
   machine_.start_well();
   EXPECT_EQ(code_of(machine_.fence(key_, Epoch(5))), Errc::unknown);
@@ -243,6 +245,8 @@ TEST(RepairDeath, AtEachStepIsMendedByDoingItAgain) {
         machine.stop();
         machine.start_well();  // all is synced: the failure takes the fence at most
         ASSERT_TRUE(machine.fence(key, Epoch(2)));
+        if (marked) machine.files.fail(fault);
+        fault.path_part = key.key().hex() + ".copy";  // nor can it be written anew
         if (marked) machine.files.fail(fault);
         machine.stop();
         const std::uint64_t place = limits::kLogHeadBytes + key.records()[3].start.log_bytes;
