@@ -234,13 +234,15 @@ void Session::end_watch(std::uint64_t watch) noexcept {
   const auto found = watches_.find(watch);
   if (found == watches_.end() || found->second.watch == nullptr) return;
   events_queued_ -= found->second.waiting.size();
+  for (const std::string& event : found->second.waiting) event_bytes_ -= event.size();
   watches_.erase(found);
 }
 
 void Session::queue_event(std::uint64_t watch, const meta::Event& event) {
   const auto found = watches_.find(watch);
   if (found == watches_.end() || ended_) return;
-  if (events_queued_ >= kWatchEventsMax) {
+  std::string encoded = encode_event(watch, event);
+  if (events_queued_ >= kWatchEventsMax || encoded.size() > kWatchBytesMax - event_bytes_) {
     VMS_LOG(warning,
             "session",
             "session " << id_.value << " (" << program_ << ") does not read its events");
@@ -248,7 +250,7 @@ void Session::queue_event(std::uint64_t watch, const meta::Event& event) {
     return;
   }
   ++events_queued_;
-  std::string encoded = encode_event(watch, event);
+  event_bytes_ += encoded.size();
   if (!found->second.open) {
     found->second.waiting.push_back(std::move(encoded));
     return;
@@ -277,6 +279,7 @@ Task<void> Session::send_events() {
     std::string event = std::move(events_.front());
     events_.pop_front();
     --events_queued_;
+    event_bytes_ -= event.size();
     const auto sent = co_await peer_.send_one_way(wire::Opcode::meta_event, std::move(event));
     if (!sent) co_return;  // the connection is ending; peer_.run() tells
   }

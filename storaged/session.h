@@ -26,7 +26,9 @@ class Node;
 
 inline constexpr std::size_t kWatchesMax = 64;        // of one session
 inline constexpr std::size_t kWatchEventsMax = 8192;  // queued for one session
-inline constexpr std::size_t kRelaysMax = 256;        // calls under way to one holder
+// Their bytes: twice what so many records of ordinary disks take.
+inline constexpr std::size_t kWatchBytesMax = std::size_t{16} << 20;
+inline constexpr std::size_t kRelaysMax = 256;  // calls under way to one holder
 
 /// THREADS: the scheduler's. OWNS: the connection, the watches. Made by Node::serve().
 class Session : public std::enable_shared_from_this<Session> {
@@ -92,7 +94,8 @@ class Session : public std::enable_shared_from_this<Session> {
   std::uint64_t last_watch_ = 0;
   std::unordered_map<std::uint64_t, WatchState> watches_;
   std::deque<std::string> events_;
-  std::size_t events_queued_ = 0;
+  std::size_t events_queued_ = 0;  // and waiting
+  std::size_t event_bytes_ = 0;
   Event events_changed_;
   Event greeted_event_;
   Gate tasks_;  // send_events, end_if_silent

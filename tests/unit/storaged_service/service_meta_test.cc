@@ -277,6 +277,29 @@ TEST_F(ServiceMeta, ClientThatDoesNotReadItsEventsIsClosed) {
   EXPECT_EQ(machine_.node().session_count(), 0U);
 }
 
+/// Large values reach the bound in bytes long before the one in events.
+TEST_F(ServiceMeta, EventsOfAClientThatDoesNotReadAreBoundedInBytes) {
+  Client other(machine_, "other");
+  other.greet();
+  pb::MetaWatchRequest request;
+  request.set_prefix("/disk/");
+  ASSERT_EQ(client_->error_of(wire::Opcode::meta_watch, request), Errc::ok);
+  ASSERT_EQ(other.error_of(wire::Opcode::meta_watch, request), Errc::ok);
+  machine_.network.hold(machine_.process(), client_->process());
+  const std::string value = disk_value(std::string(60000, 'x'));
+  std::size_t puts = 0;
+  while (puts < 1000 && machine_.node().session_count() > 1) {
+    machine_.put_meta(meta::disk_key(kDisk), value);
+    machine_.world.run_for(std::chrono::milliseconds(10));
+    ++puts;
+  }
+  EXPECT_EQ(machine_.node().session_count(), 1U);
+  EXPECT_GT(puts, 200U);
+  EXPECT_LT(puts, 400U);
+  EXPECT_FALSE(other.is_ended());
+  EXPECT_EQ(other.events().size(), puts);
+}
+
 TEST_F(ServiceMeta, BackupHasEverything) {
   ASSERT_EQ(put_error("/name/a", meta::encode_id(kDisk)), Errc::ok);
   const auto reply =
