@@ -9,7 +9,7 @@
 namespace vmstore::storaged {
 namespace {
 
-using namespace std::chrono_literals;
+using std::chrono_literals::operator""h;
 
 sim::FileFault failing_sync(const KeyModel& key, const char* suffix) {
   sim::FileFault fault;
