@@ -209,6 +209,11 @@ TEST_F(Promises, S11_zeros_over_a_snapshot_stay_zeros) {
   collect(b_);
   disk = open(a_, "d");
   EXPECT_EQ(read(a_, disk, 0, 9), expected);
+  std::uint64_t holes = 0;  // recorded, and never stored
+  for (const auto& extent : must(a_, disk->extents(0, 9 * kBlockBytes, 100))) {
+    holes += extent.zero ? extent.bytes : 0;
+  }
+  EXPECT_EQ(holes, 4 * kBlockBytes);
   close(a_, disk);
 }
 
@@ -245,6 +250,28 @@ TEST_F(Promises, S13_index_unavailable_is_an_error_not_zeros) {
   const auto merged = wait(a_, disk->write(0, half));
   ASSERT_TRUE(merged.has_value());
   EXPECT_FALSE(*merged);
+}
+
+// The record says where the log begins, and the one after it is not there: damage, and never a log
+// that begins later.
+TEST_F(Promises, I9_a_log_that_misses_a_record_is_unknown_not_shorter) {
+  create("d");
+  DiskPtr disk = open(a_, "d");
+  write(a_, disk, 0, 8, 1);
+  checkpoint(a_, disk);
+  write(a_, disk, 0, 4, 2);
+  flush(a_, disk);
+  bury(a_);
+  disk::VersionedDisk found = record_of(b_, "d");
+  auto wanted = found.record;
+  ASSERT_GT(wanted.log_from().sequence(), 1U);
+  wanted.mutable_log_from()->set_sequence(wanted.log_from().sequence() - 1);
+  must(b_, b_.session().catalogue().update(found, std::move(wanted)));
+  start_host(a_);
+  disk = a_.admin().open(record_of(a_, "d"), disk::AsyncDiskOptions());
+  std::vector<std::byte> bytes(kBlockBytes);
+  EXPECT_EQ(wait(a_, read_task(disk, 0, bytes)), Outcome(Errc::unknown));
+  must(a_, disk->leave());
 }
 
 // What a dead process left may have been written to by anybody: an error, or the flushed blocks
@@ -326,6 +353,43 @@ TEST_F(Promises, I12_a_death_at_any_step_of_a_clone_or_removal_leaves_no_orphan)
     collect(b_);
     EXPECT_EQ(must(b_, b_.admin().node_status()).used_bytes, 0U);
   }
+}
+
+// The snapshot that a clone was made of, unless it has a name, would keep its blocks for ever.
+TEST_F(Promises, I12_a_clone_leaves_no_snapshot_of_its_own) {
+  create("d");
+  DiskPtr disk = open(a_, "d");
+  write(a_, disk, 0, 8, 1);
+  must(a_, a_.admin().clone("d", {"c"}));
+  must(a_, a_.admin().clone("d", {"e", "f"}));
+  EXPECT_FALSE(answer_of(wait(a_, a_.admin().clone("d", {"c"}))));
+  EXPECT_TRUE(must(a_, a_.admin().snapshots("d")).empty());
+  close(a_, disk);
+}
+
+// Between the look at the snapshot and the transaction that makes the clone the snapshot is removed
+// and collected: there is no clone, rather than one of blocks that are gone.
+TEST_F(Promises, I12_a_clone_never_names_a_snapshot_that_went_meanwhile) {
+  create("d");
+  DiskPtr disk = open(a_, "d");
+  write(a_, disk, 0, 8, 1);
+  snapshot(a_, "d", "s");
+  checkpoint(a_, disk);
+  ASSERT_TRUE(is_written_out("d", "s"));
+  const Pending cloned = begin(b_, b_.admin().clone("d@s", {"c"}));
+  run_to("disk.before_clones");
+  hold(b_);
+  must(a_, a_.admin().remove_snapshot("d", "s"));
+  for (Tag tag = 2; tag < 5; ++tag) {
+    write(a_, disk, 0, 8, tag);
+    checkpoint(a_, disk);
+  }
+  close(a_, disk);
+  collect(a_);
+  let_go(b_);
+  ASSERT_TRUE(cloned->wait(kStuck));
+  EXPECT_EQ(cloned->outcome(), Outcome(Errc::not_found));
+  EXPECT_EQ(must(a_, a_.admin().list()).size(), 1U);
 }
 
 }  // namespace

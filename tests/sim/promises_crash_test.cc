@@ -219,7 +219,9 @@ TEST_F(Promises, C2_urgent_batch_overtakes_dedup) {
       write(a_, disk, 1000, 1, 1);
       flush(a_, disk);
       points_.arm(node_.process(), point, nth);
-      for (std::uint64_t lbn = 0; lbn < 640; lbn += 128) write(a_, disk, lbn, 128, 2);
+      // Sent one after the other, or all closed by one request before the first is sent.
+      const std::uint64_t at_once = nth % 2 == 0 ? 640 : 128;
+      for (std::uint64_t lbn = 0; lbn < 640; lbn += at_once) write(a_, disk, lbn, at_once, 2);
       write(a_, disk, 1000, 1, 3);
       const Pending urgent = begin(a_, disk->flush());
       EXPECT_TRUE(world_.run_until([&] { return urgent->ended() || node_.is_dead(); }, kStuck));
@@ -369,6 +371,33 @@ TEST_F(Promises, N2_partial_write_merges_with_the_newest_block) {
     std::vector<std::byte> expected = tagged(lbn, 1, 2);
     std::copy(sector.begin(), sector.end(), expected.begin() + kSectorBytes);
     EXPECT_TRUE(bytes == expected || bytes == tagged(lbn, 1, 2));
+  }
+  close(a_, disk);
+}
+
+// The first block was read to be merged; while the last one is read it is written and committed
+// anew.
+TEST_F(Promises, N2_what_was_read_for_one_end_is_not_older_when_the_other_is_there) {
+  create("d");
+  DiskPtr disk = open(a_, "d");
+  write(a_, disk, 0, 16, 1);
+  checkpoint(a_, disk);
+  const std::vector<std::byte> bytes(kBlockBytes, std::byte{9});
+  for (std::uint64_t lbn = 0; lbn < 16; lbn += 2) {
+    SCOPED_TRACE(lbn);
+    write(a_, disk, lbn, 1, 2);
+    flush(a_, disk);
+    a_.session().blocks().evict();
+    const Pending across = begin(a_, disk->write(lbn * kBlockBytes + kSectorBytes, bytes));
+    write(a_, disk, lbn, 1, 3);
+    flush(a_, disk);
+    EXPECT_FALSE(across->ended()) << "nothing came in between: this test shows nothing";
+    finish(across);
+    std::vector<std::byte> found(kBlockBytes);
+    must(a_, disk->read(lbn * kBlockBytes, found));
+    std::vector<std::byte> expected = tagged(lbn, 1, 3);
+    std::fill(expected.begin() + kSectorBytes, expected.end(), std::byte{9});
+    EXPECT_TRUE(found == expected);
   }
   close(a_, disk);
 }

@@ -132,5 +132,27 @@ TEST_F(Space, what_is_not_freed_at_release_is_left_to_the_collector) {
   close(b_, disk);
 }
 
+// Pages say what is free: they are written out for what a guest discards, though it sends nothing
+// more.
+TEST_F(Space, S12_what_is_discarded_is_space_again_within_seconds) {
+  create("d", kDiskBlocks);
+  disk::AsyncDiskOptions options;
+  options.free_batch_blocks = 64;
+  DiskPtr disk = open(a_, "d", options);
+  for (std::uint64_t lbn = 0; lbn < kDiskBlocks; lbn += kBlocks) write(a_, disk, lbn, kBlocks, 1);
+  checkpoint(a_, disk);
+  zero(a_, disk, 0, kDiskBlocks);
+  flush(a_, disk);
+  world_.run_for(seconds(20));
+  std::uint64_t there = 0;
+  for (const storaged::KeyState& key : node_.node().store().list()) {
+    const auto present = run(node_.process(), node_.node().store().present_blocks(key.key));
+    ASSERT_TRUE(present);
+    for (const storaged::BlockRun& blocks : *present) there += blocks.blocks;
+  }
+  EXPECT_LT(there, kDiskBlocks / 8);
+  close(a_, disk);
+}
+
 }  // namespace
 }  // namespace vmstore::sim

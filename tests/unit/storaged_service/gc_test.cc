@@ -358,6 +358,17 @@ TEST_F(GcTest, I9_missing_key_of_a_log_frees_nothing) {
   EXPECT_TRUE(exists(gone.open_key()));
 }
 
+TEST_F(GcTest, I9_missing_open_key_frees_nothing) {
+  TestDisk disk = make_disk(1);
+  disk.write(0, 8, 100);
+  TestDisk gone = make_disk(2);
+  gone.write(0, 8, 300);
+  gone.purge();
+  ASSERT_TRUE(machine_.run(machine_.node().store().remove(disk.open_key())));
+  EXPECT_EQ(collect().error(), Errc::unknown);
+  EXPECT_TRUE(exists(gone.open_key()));
+}
+
 TEST_F(GcTest, CompactedRevisionEndsTheRound) {
   TestDisk gone = make_disk(1);
   gone.write(0, 8, 100);
