@@ -212,7 +212,7 @@ def caught_by(entry, ended):
     began = re.findall(r"^\[ RUN      \] ([\w./]+)$", ended.output, re.M)
     how = "time-out" if ended.code is None else f"signal {-ended.code}" if ended.code < 0 else ""
     if not began:
-        began = [" ".join([entry.program, *entry.arguments])]
+        began = [" ".join(test_of(entry))]
     return began[-1] + (f" ({how})" if how else "")
 
 
@@ -288,6 +288,10 @@ def find_program(build, name):
     raise Broken(f"no test program {name} in {build}")
 
 
+def test_of(entry):
+    return (entry.program, *entry.arguments)
+
+
 def ran_nothing(ended):
     return "] 0 tests from" in ended.output
 
@@ -296,20 +300,16 @@ def ran_nothing(ended):
 
 
 def baseline(copy, entries):
-    """The unbroken copy: everything builds and each test passes."""
+    """The unbroken copy must build; {test: why} of the tests that do not pass in it."""
     built = copy.make({e.program for e in entries})
     if built.code != 0:
         raise Broken("the unbroken copy does not build:\n" + built.output[-3000:])
-    seen = set()
-    for entry in entries:
-        test = (entry.program, *entry.arguments)
-        if test in seen:
-            continue
-        seen.add(test)
+    failing = {}
+    for test, entry in {test_of(e): e for e in entries}.items():
         ended = copy.test(entry)
         if ended.code != 0 or ran_nothing(ended):
-            raise Broken(f"{' '.join(test)} does not pass in the unbroken copy:\n"
-                         + ended.output[-3000:])
+            failing[test] = f"does not pass in the unbroken copy ({caught_by(entry, ended)})"
+    return failing
 
 
 def try_one(copy, entry):
@@ -334,12 +334,15 @@ def try_one(copy, entry):
 
 def run_all(copy, entries, minutes):
     ends = time.monotonic() + 60 * minutes
+    failing = baseline(copy, entries)
     results = []
     for entry in entries:
-        if time.monotonic() >= ends:
-            results.append(Result(entry, "NOT RUN", f"{minutes} minutes are over", 0.0))
-            continue
-        results.append(try_one(copy, entry))
+        if test_of(entry) in failing:
+            results.append(Result(entry, "BROKEN", failing[test_of(entry)], 0.0))
+        elif time.monotonic() >= ends:
+            results.append(Result(entry, "NOT RUN", f"{minutes:g} minutes are over", 0.0))
+        else:
+            results.append(try_one(copy, entry))
         done = results[-1]
         print(f"{done.outcome:9} {entry.name:48} {done.by} ({done.seconds:.0f} s)", flush=True)
     return results
@@ -357,7 +360,7 @@ def check_test(root, entry, build):
         return
     if not there:
         raise Broken(f"{entry.place}: {entry.name}: no test "
-                     + " ".join([entry.program, *entry.arguments]))
+                     + " ".join(test_of(entry)))
 
 
 def check(root, entries, promised, build):
@@ -429,7 +432,6 @@ def main(arguments):
         copy = Copy(root, os.path.abspath(folder), options.jobs)
         copy.bring_up_to_date()
         copy.configure()
-        baseline(copy, entries)
         results = run_all(copy, entries, options.minutes)
         return print_results(results, options.markdown, time.monotonic() - began)
     except Broken as broken:

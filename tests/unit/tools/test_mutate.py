@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tools/mutate.py: an entry that does not fit, or a test that does not fail, is never passed over."""
+"""tools/mutate.py passes over no entry that does not fit, and no test that does not fail."""
 
 import os
 import sys
