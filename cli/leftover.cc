@@ -3,13 +3,17 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <cerrno>
 #include <charconv>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <limits>
 
 #include "base/bytes.h"
 #include "base/checksum.h"
@@ -21,6 +25,7 @@ namespace {
 
 constexpr std::size_t kPlaceDigits = 8;
 constexpr std::uint64_t kOldNs = std::uint64_t{24} * 3600 * 1'000'000'000;
+constexpr std::string_view kNoPlace = "00000000";
 constexpr int kStartField = 22;  // of /proc/PID/stat, the first has number 1
 
 std::string hex(std::uint64_t number, int digits) {
@@ -30,33 +35,44 @@ std::string hex(std::uint64_t number, int digits) {
   return {text.data(), static_cast<std::size_t>(size)};
 }
 
-/// This boot and the space of process ids that we are in: two containers number theirs alike.
-std::string place() {
+/// The text behind a link of /proc; empty: it cannot be read.
+std::string link_text(const char* path) {
+  std::array<char, 64> text{};
+  const ssize_t size = readlink(path, text.data(), text.size());
+  return {text.data(), static_cast<std::size_t>(std::max<ssize_t>(size, 0))};
+}
+
+/// This boot and the spaces of process ids and of time that we are in: two containers number theirs
+/// alike. Empty: not known, and then it is no other place's equal.
+std::optional<std::string> place() {
   std::ifstream file("/proc/sys/kernel/random/boot_id");
   std::string text;
   std::getline(file, text);
-  std::array<char, 64> space{};
-  const ssize_t size = readlink("/proc/self/ns/pid", space.data(), space.size());
-  if (size > 0) text.append(space.data(), static_cast<std::size_t>(size));
-  return hex(xxh3(as_byte_span(text)) & 0xffffffffU, kPlaceDigits);
+  const std::string ids = link_text("/proc/self/ns/pid");
+  if (text.empty() || ids.empty()) return std::nullopt;
+  text += ids + link_text("/proc/self/ns/time");  // kernels before 5.6 have but one
+  const std::string digits = hex(xxh3(as_byte_span(text)) & 0xffffffffU, kPlaceDigits);
+  return digits == kNoPlace ? std::nullopt : std::optional(digits);
 }
 
-/// When a process began, in ticks since the boot; empty: there is none, or it is a zombie.
+/// When a process began, in ticks since the boot. Empty: not known, whether or not there is one.
 std::optional<std::uint64_t> start_of(std::uint64_t pid) {
+  // A /proc of another space of ids tells of other processes.
+  if (link_text("/proc/self") != std::to_string(getpid())) return std::nullopt;
   std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
   const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   // The second field is the program's name in brackets and may hold anything.
   const std::size_t name_end = text.rfind(") ");
   if (name_end == std::string::npos) return std::nullopt;
   std::string_view rest = std::string_view(text).substr(name_end + 2);
-  if (rest.starts_with('Z') || rest.starts_with('X')) return std::nullopt;
   for (int field = 3; field < kStartField; ++field) {
     const std::size_t space = rest.find(' ');
     if (space == std::string_view::npos) return std::nullopt;
     rest.remove_prefix(space + 1);
   }
   std::uint64_t start = 0;
-  std::from_chars(rest.data(), rest.data() + rest.size(), start);
+  const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), start);
+  if (error != std::errc() || start == 0) return std::nullopt;
   return start;
 }
 
@@ -77,7 +93,18 @@ std::uint64_t wall_ns() {
 
 std::string maker_tag() {
   const auto pid = static_cast<std::uint64_t>(getpid());
-  return place() + "-" + std::to_string(pid) + "-" + hex(start_of(pid).value_or(0), 1);
+  return place().value_or(std::string(kNoPlace)) + "-" + std::to_string(pid) + "-" +
+         hex(start_of(pid).value_or(0), 1);
+}
+
+Maker judge_maker(std::uint64_t tagged_start,
+                  std::optional<std::uint64_t> seen_start,
+                  int kill_error) {
+  const bool can_compare = seen_start && *seen_start != 0 && tagged_start != 0;
+  if (can_compare && *seen_start != tagged_start) return Maker::dead;  // the id was given out again
+  if (kill_error == ESRCH) return Maker::dead;
+  if (kill_error == EPERM) return Maker::alive;
+  return can_compare && kill_error == 0 ? Maker::alive : Maker::unknown;
 }
 
 std::optional<Maker> maker_of(std::string_view text) {
@@ -96,7 +123,11 @@ std::optional<Maker> maker_of(std::string_view text) {
   if (!take_number(rest, 16, start)) return std::nullopt;
   if (!rest.empty() && rest[0] != '-' && rest[0] != '.') return std::nullopt;
   if (where != place()) return Maker::unknown;
-  return start_of(pid) == start ? Maker::alive : Maker::dead;
+  constexpr auto kPidMax = static_cast<std::uint64_t>(std::numeric_limits<pid_t>::max());
+  if (pid == 0 || pid > kPidMax) return Maker::unknown;
+  const std::optional<std::uint64_t> seen = start_of(pid);
+  const int error = kill(static_cast<pid_t>(pid), 0) == 0 ? 0 : errno;
+  return judge_maker(start, seen, error);
 }
 
 std::string temporary_name(std::string_view prefix) {
@@ -132,9 +163,15 @@ void sweep_snapshots(Context& context, disk::Client& client, const std::string& 
   if (!snapshots) return;
   for (const disk::SnapshotSummary& snapshot : *snapshots) {
     if (!is_left_over(snapshot.name, kExportPrefix, snapshot.created_ns, wall_ns())) continue;
-    if (client.remove_snapshot(disk, snapshot.name)) {
-      context.output().note("removed " + disk + "@" + snapshot.name +
-                            ", which a killed command had left");
+    const std::string whole = disk + "@" + snapshot.name;
+    // Nothing tells who reads a snapshot, and clocks differ: age alone is no proof.
+    if (maker_of(std::string_view(snapshot.name).substr(kExportPrefix.size())) != Maker::dead) {
+      context.output().note(whole +
+                            " may be in use by an export elsewhere; if there is none, remove it "
+                            "with: vmstore snap rm " +
+                            whole);
+    } else if (client.remove_snapshot(disk, snapshot.name)) {
+      context.output().note("removed " + whole + ", which a killed command had left");
     }
   }
 }

@@ -2,10 +2,12 @@
 #include "cli/leftover.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 
@@ -46,6 +48,38 @@ TEST(LeftOver, TheLivingTheDeadAndTheUnknownAreToldApart) {
 
 TEST(LeftOver, AProcessIdThatWasGivenOutAgainIsAnotherProcess) {
   EXPECT_EQ(maker_of(maker_tag() + "0"), Maker::dead);
+}
+
+TEST(LeftOver, AProcessThatCannotBeSeenIsNotDead) {
+  EXPECT_EQ(judge_maker(5, {}, 0), Maker::unknown);
+  EXPECT_EQ(judge_maker(5, {}, EPERM), Maker::alive);  // /proc with hidepid
+  EXPECT_EQ(judge_maker(5, 0, 0), Maker::unknown);
+  EXPECT_EQ(judge_maker(0, 7, 0), Maker::unknown);
+  EXPECT_EQ(judge_maker(0, {}, ENOSYS), Maker::unknown);
+  EXPECT_EQ(judge_maker(5, 5, 0), Maker::alive);
+  EXPECT_EQ(judge_maker(5, 6, EPERM), Maker::dead);
+  EXPECT_EQ(judge_maker(0, {}, ESRCH), Maker::dead);
+}
+
+TEST(LeftOver, ATagWithoutAStartIsNotProofOfDeath) {
+  const std::string tag = maker_tag();
+  EXPECT_EQ(maker_of(tag.substr(0, tag.rfind('-')) + "-0"), Maker::unknown);
+}
+
+TEST(LeftOver, WithoutAFreeDescriptorNobodyIsDead) {
+  rlimit old{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &old), 0);
+  const std::string known = maker_tag();
+  rlimit none = old;
+  none.rlim_cur = 0;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  const std::string made_without = maker_tag();
+  const std::optional<Maker> of_known = maker_of(known);
+  const std::optional<Maker> of_made_without = maker_of(made_without);
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &old), 0);
+  EXPECT_EQ(of_known, Maker::unknown);
+  EXPECT_EQ(of_made_without, Maker::unknown);
+  EXPECT_EQ(maker_of(made_without), Maker::unknown);
 }
 
 TEST(LeftOver, OtherNamesAreNobodysLeftOvers) {
@@ -102,6 +136,21 @@ TEST_F(LeftOverFiles, TheNextImportRemovesWhatADeadOneLeft) {
   EXPECT_EQ(ran.exit_code, 0) << ran.err;
   EXPECT_FALSE(store.disks.contains(dead));
   EXPECT_TRUE(store.disks.contains(alive));
+}
+
+TEST_F(LeftOverFiles, ASnapshotWhoseMakerIsUnknownIsNamedAndStays) {
+  FakeStore store;
+  std::string tag = tag_of_the_dead();
+  const std::string dead = std::string(kExportPrefix) + tag + "-1";
+  tag[0] = tag[0] == '0' ? '1' : '0';
+  const std::string unknown = std::string(kExportPrefix) + tag + "-1";  // of 1970, for the fake
+  FakeStore::Disk& web = store.add("web", 4096);
+  for (const std::string& name : {dead, unknown}) web.snapshots[name].resize(4096);
+  const auto ran = run(store, {"export", "web", folder_ + "/out"});
+  EXPECT_EQ(ran.exit_code, 0) << ran.err;
+  EXPECT_FALSE(store.disks.at("web").snapshots.contains(dead));
+  EXPECT_TRUE(store.disks.at("web").snapshots.contains(unknown));
+  EXPECT_NE(ran.err.find("vmstore snap rm web@" + unknown), std::string::npos) << ran.err;
 }
 
 }  // namespace
