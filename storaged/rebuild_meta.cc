@@ -72,17 +72,32 @@ Result<meta::Backup> read_backup(const std::string& path) {
   return backup;
 }
 
-/// The keys that have a log in the folder.
-Result<std::set<KeyId>> keys_present(Files& files) {
-  std::set<KeyId> present;
+struct KeysFound {
+  std::set<KeyId> whole;  // with data, log and sums
+  KeyId newest;           // the highest number that any of them has
+};
+Result<KeysFound> keys_present(Files& files) {
+  KeysFound found;
   for (unsigned folder = 0; folder < kKeyFolderCount; ++folder) {
-    VMS_TRY(const auto names, files.list(key_folder(folder)));
-    for (const std::string& name : names) {
+    const auto names = files.list(key_folder(folder));
+    if (!names) {
+      VMS_LOG(error, "meta", key_folder(folder) << ": " << to_string(names.error()));
+      return names.error();
+    }
+    for (const std::string& name : *names) {
       const auto parsed = parse_key_file_name(name);
-      if (parsed && parsed->suffix == "log") present.insert(parsed->key);
+      if (!parsed) continue;
+      found.newest = std::max(found.newest, parsed->key);
+      const auto has = [&](KeyFileKind kind) {
+        const std::string path = key_path(parsed->key, kind);
+        const std::string wanted = path.substr(path.rfind('/') + 1);
+        return std::binary_search(names->begin(), names->end(), wanted);
+      };
+      const bool whole = has(KeyFileKind::data) && has(KeyFileKind::log) && has(KeyFileKind::sums);
+      if (whole) found.whole.insert(parsed->key);
     }
   }
-  return present;
+  return found;
 }
 
 /// `not_found` when a key is missing and that is not accepted.
@@ -107,15 +122,34 @@ Result<void> check_keys(const meta::Backup& backup,
   return Errc::not_found;
 }
 
-/// `exists` when the folder has a whole catalogue of its own and its loss is not accepted.
-Result<void> check_nothing_newer(Files& files, const std::string& path, bool accept_loss) {
+/// What reading a catalogue tells of it. An error that only says that it could not be read now is
+/// one: it may be there, and newer.
+Result<bool> is_there(const std::string& what, const Result<void>& read) {
+  if (read) return true;
+  const Errc code = read.error().code;
+  if (code == Errc::not_found || code == Errc::corrupt || code == Errc::unknown) return false;
+  VMS_LOG(error,
+          "meta",
+          what << ": " << to_string(read.error())
+               << ": it may be a catalogue, newer than any backup; --accept-loss sets it aside, "
+                  "nothing was changed");
+  return read.error();
+}
+
+/// `exists` when the folder has a whole catalogue of its own, an error when that cannot be told.
+Result<void> check_nothing_newer(Files& files, const std::string& path) {
   const auto log = meta::CatalogueLog::load(files, std::string(kCatalogueFile));
-  const bool has_store = meta::RocksFolder::open(path + "/" + std::string(kMetaFolder)).has_value();
-  if ((!log && !has_store) || accept_loss) return success();
+  const std::string log_path = path + "/" + std::string(kCatalogueFile);
+  VMS_TRY(const bool has_log, is_there(log_path, log ? success() : Result<void>(log.error())));
+  const std::string store_path = path + "/" + std::string(kMetaFolder);
+  const auto store = meta::RocksFolder::open(store_path);
+  VMS_TRY(const bool has_store,
+          is_there(store_path, store ? success() : Result<void>(store.error())));
+  if (!has_log && !has_store) return success();
   VMS_LOG(error,
           "meta",
           "the folder has a catalogue of its own, newer than any backup: "
-              << (log ? "`vmstored --rebuild-meta` loses nothing" : "its log is lost")
+              << (has_log ? "`vmstored --rebuild-meta` loses nothing" : "its log is lost")
               << "; --accept-loss restores the backup in its place, nothing was changed");
   return Errc::exists;
 }
@@ -168,13 +202,13 @@ Result<void> restore_catalogue(Files& files,
                         << identity.store.hex() << "; nothing was changed");
     return Errc::foreign_store;
   }
-  VMS_CHECK(check_nothing_newer(files, path, accept_loss));
+  if (!accept_loss) VMS_CHECK(check_nothing_newer(files, path));
   VMS_TRY(const auto present, keys_present(files));
-  VMS_CHECK(check_keys(backup, present, accept_loss));
+  VMS_CHECK(check_keys(backup, present.whole, accept_loss));
   meta::RestoreTarget target;
   target.store = identity.store;
   target.node = node_record(identity);
-  if (!present.empty()) target.newest_key = *present.rbegin();
+  target.newest_key = present.newest;
   target.salt = static_cast<std::uint32_t>(random.u64());
   const auto image = meta::plan_restore(backup, target);
   if (!image) {

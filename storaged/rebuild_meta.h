@@ -19,8 +19,9 @@ namespace vmstore::storaged {
 
 /// Makes metadata folder and log from a backup; what was there of them is set aside, never deleted.
 /// Unless `accept_loss`: `exists` when the folder has a whole log or metadata folder of its own,
-/// which is newer; `not_found` when a key that the backup names is gone (each is logged). `busy`,
-/// `foreign_store`, `corrupt`, `newer_format`: nothing was changed, the reason is logged.
+/// which is newer, and the error that it met when it cannot tell whether it has; `not_found` when
+/// a key that the backup names, or a file of it, is gone (each is logged), or a folder of keys.
+/// `busy`, `foreign_store`, `corrupt`, `newer_format`: nothing was changed, the reason is logged.
 /// A call that was cut short can be repeated, or ended by rebuild_catalogue().
 [[nodiscard]] Result<void> restore_catalogue(Files& files,
                                              const std::string& path,

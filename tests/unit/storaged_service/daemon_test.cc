@@ -13,11 +13,16 @@
 #include <fstream>
 
 #include "base/posix_files.h"
+#include "meta/backup.h"
+#include "meta/catalogue_log.h"
+#include "meta/records.h"
+#include "meta/schema.h"
 #include "net/asio_transport.h"
 #include "net/block_on.h"
 #include "net/io_thread.h"
 #include "net/rpc_peer.h"
 #include "storaged/descriptors.h"
+#include "storaged/key_files.h"
 #include "storaged/rebuild_meta.h"
 #include "wire/messages.h"
 #include "wire/vmstore.pb.h"
@@ -85,6 +90,36 @@ class DaemonTest : public ::testing::Test {
     VMS_TRY(const auto files, PosixFiles::open_folder(config_.data_folder));
     Random random(1);
     return rebuild_catalogue(*files, config_.data_folder, random);
+  }
+  Errc restore(bool accept_loss) {
+    const auto files = PosixFiles::open_folder(config_.data_folder);
+    EXPECT_TRUE(files);
+    Random random(1);
+    const std::string file = root_ + "/backup";
+    const auto done = restore_catalogue(**files, config_.data_folder, file, accept_loss, random);
+    return done ? Errc::ok : done.error().code;
+  }
+  /// A backup of the stopped node's catalogue, and of what else is to be in it.
+  void write_backup(const std::vector<meta::BackupEntry>& more = {}) {
+    const auto files = PosixFiles::open_folder(config_.data_folder);
+    ASSERT_TRUE(files);
+    const auto image = meta::CatalogueLog::load(**files, "catalogue");
+    ASSERT_TRUE(image);
+    const auto entry = image->entries.find(std::string(meta::kStoreKey));
+    ASSERT_NE(entry, image->entries.end());
+    const auto store = meta::decode<meta::pb::StoreRecord>(entry->second.value);
+    ASSERT_TRUE(store);
+    std::vector<meta::BackupEntry> entries = more;
+    for (const auto& [key, known] : image->entries) entries.push_back({key, known.value});
+    const auto by_key = [](const auto& a, const auto& b) { return a.key < b.key; };
+    std::sort(entries.begin(), entries.end(), by_key);
+    meta::BackupWriter writer;
+    std::ofstream out(root_ + "/backup");
+    out << writer.begin(meta::from_pb<StoreId>(store->id()).hex(), "now");
+    out << writer.entries(entries) << writer.end(image->revision);
+  }
+  [[nodiscard]] std::string in_folder(const std::string& name) const {
+    return config_.data_folder + "/" + name;
   }
   Errc put_name(Caller& caller, const std::string& name) {
     pb::MetaTxnRequest request;
@@ -232,6 +267,58 @@ TEST_F(DaemonTest, RebuildSetsWhatIsThereAside) {
   ASSERT_TRUE(rebuild());
   EXPECT_TRUE(std::filesystem::exists(config_.data_folder + "/meta.old.1"));
   EXPECT_TRUE(Daemon(config_).start());
+}
+
+// "I cannot read it now" is not "there is none": what is there may be newer than the backup.
+TEST_F(DaemonTest, I9_a_catalogue_that_cannot_be_read_is_not_replaced_by_a_backup) {
+  ASSERT_TRUE(Daemon(config_).start());
+  write_backup();
+  const std::string format = in_folder("meta/format");
+  std::filesystem::rename(in_folder("catalogue"), root_ + "/log");
+  std::ofstream(format) << "vmstore metadata 9 complete\n";
+  EXPECT_EQ(restore(false), Errc::newer_format);
+  std::filesystem::remove_all(in_folder("meta"));
+  std::filesystem::create_directory(in_folder("catalogue"));  // opening it fails
+  EXPECT_NE(restore(false), Errc::ok);
+  EXPECT_FALSE(std::filesystem::exists(in_folder("meta")));
+  EXPECT_FALSE(std::filesystem::exists(in_folder("catalogue.old")));
+  EXPECT_EQ(restore(true), Errc::ok);
+  EXPECT_TRUE(std::filesystem::exists(in_folder("catalogue.old")));
+  EXPECT_TRUE(Daemon(config_).start());
+}
+
+TEST_F(DaemonTest, ADamagedOrMissingCatalogueIsReplacedByABackup) {
+  ASSERT_TRUE(Daemon(config_).start());
+  write_backup();
+  std::filesystem::remove_all(in_folder("meta"));
+  std::filesystem::resize_file(in_folder("catalogue"), 20);
+  EXPECT_EQ(restore(false), Errc::ok);
+  std::filesystem::remove_all(in_folder("meta"));
+  std::filesystem::remove(in_folder("catalogue"));
+  EXPECT_EQ(restore(false), Errc::ok);
+  EXPECT_TRUE(Daemon(config_).start());
+}
+
+TEST_F(DaemonTest, RestoreNeedsEveryFileOfAKey) {
+  ASSERT_TRUE(Daemon(config_).start());
+  meta::pb::DiskRecord disk;
+  *disk.mutable_id() = meta::to_pb(DiskId{1, 2});
+  disk.set_name("web");
+  disk.set_size_bytes(4096);
+  disk.set_copies(1);
+  disk.set_min_copies(1);
+  disk.mutable_open_key()->set_key(20);
+  write_backup({{meta::disk_key(DiskId{1, 2}), meta::encode(disk)}});
+  std::filesystem::remove_all(in_folder("meta"));
+  std::filesystem::remove(in_folder("catalogue"));
+  const KeyId key = *KeyId::make(20);
+  for (const auto kind : {KeyFileKind::log, KeyFileKind::sums, KeyFileKind::data}) {
+    EXPECT_EQ(restore(false), Errc::not_found);
+    std::ofstream(in_folder(key_path(key, kind))) << "x";
+  }
+  EXPECT_EQ(restore(false), Errc::ok);
+  std::filesystem::remove_all(in_folder("keys/05"));
+  EXPECT_EQ(restore(true), Errc::not_found);
 }
 
 TEST_F(DaemonTest, MetricsAreServedWhereItSays) {
