@@ -96,11 +96,21 @@ void BlockStore::State::note_space_kept() {
       "keys are deleted");
 }
 
+Task<Result<void>> BlockStore::State::follow_files(std::shared_ptr<Key> key,
+                                                   std::shared_ptr<KeyFiles>& opened,
+                                                   std::uint64_t renewals) {
+  while (key->salvaging) static_cast<void>(co_await key->changed.wait_pulse());
+  if (renewals == key->renewals) co_return success();
+  VMS_CO_TRY(opened, co_await files_of(key));
+  co_return success();
+}
+
 Task<Result<std::uint64_t>> BlockStore::State::punch_runs(std::shared_ptr<Key> key,
                                                           Epoch token,
                                                           std::vector<BlockRun> wanted) {
   VMS_CO_TRY(const auto runs, normalize(std::move(wanted), key->state.length.blocks));
-  VMS_CO_TRY(const auto opened, co_await files_of(key));
+  VMS_CO_TRY(auto opened, co_await files_of(key));
+  const std::uint64_t renewals = key->renewals;
   if (key->state.damaged) co_return Errc::unknown;
   std::uint64_t punched = 0;
   for (std::size_t begin = 0; begin < runs.size(); begin += kPunchRunsMax) {
@@ -111,8 +121,10 @@ Task<Result<std::uint64_t>> BlockStore::State::punch_runs(std::shared_ptr<Key> k
     op.fields.token = token;
     op.body = body;
     VMS_CO_CHECK(co_await commit(op));
+    const auto followed = co_await follow_files(key, opened, renewals);
+    Result<Punched> done = followed ? Result<Punched>(Punched()) : followed.error();
     auto work = [&opened, part] { return punch_files(*opened, part); };
-    const auto done = co_await run_on(pool, scheduler, work);
+    if (followed) done = co_await run_on(pool, scheduler, work);
     key->data_dirty = true;  // only now: a destage may have passed by meanwhile
     finish_effects(*key);
     if (!done) {

@@ -30,6 +30,9 @@ Task<void> BlockStore::State::salvage_key(std::shared_ptr<Key> key) {
   // A seal in the group under way has the last word, and so has a remove. Waiting for them could be
   // waiting for the ring, which waits for us.
   const bool seal_under_way = key->sealing && key->in_flight > 0;
+  // What changes the files now would go on in those that are replaced. Later ones wait for us.
+  while (key->pending_effects > 0) static_cast<void>(co_await key->changed.wait_pulse());
+  key->salvaging = true;
   Result<void> written = Errc::busy;
   if (key->live && !seal_under_way && key->files) {
     const SalvageWork work = work_for(*key, *journal, completed_number);
@@ -37,9 +40,11 @@ Task<void> BlockStore::State::salvage_key(std::shared_ptr<Key> key) {
     const auto old = key->files;
     auto write = [this, &old, &ring, &work] { return salvage(files, *old, ring, work); };
     written = co_await run_opening(write);
+    key->salvaging = false;
     if (!written && is_out_of_descriptors(written.error())) co_return;  // wanted as before
     if (written) adopt_salvaged(*key, work.head);
   }
+  key->salvaging = false;
   key->salvage = written ? Salvage::done : Salvage::none;
   if (!written) {
     VMS_LOG(error,

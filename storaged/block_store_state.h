@@ -178,6 +178,10 @@ struct BlockStore::State {
   [[nodiscard]] Task<Result<std::uint64_t>> punch_runs(std::shared_ptr<Key> key,
                                                        Epoch token,
                                                        std::vector<BlockRun> runs);
+  /// `opened`, of when `renewals` was read: the files that have the key's names now.
+  [[nodiscard]] Task<Result<void>> follow_files(std::shared_ptr<Key> key,
+                                                std::shared_ptr<KeyFiles>& opened,
+                                                std::uint64_t renewals);
   bool space_kept_said = false;
   void note_space_kept();  // once is enough
 

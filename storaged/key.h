@@ -93,6 +93,7 @@ struct Key {
   /// A write or sync failed: never tried again, and no append is counted or answered any more.
   bool failed = false;
   Salvage salvage = Salvage::none;
+  bool salvaging = false;           // its files are being written anew
   Doubt doubt = Doubt::everything;  // once it failed
   bool mark_needed = false;         // failed, and not yet said so on stable storage
   bool head_lost = false;           // both slots unreadable: never written over

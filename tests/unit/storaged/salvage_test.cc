@@ -74,6 +74,45 @@ TEST(Salvage, WhatWasFreedStaysFreedInSumsThatAreWrittenAnew) {
   }
 }
 
+// The free is in the ring before the key's files are replaced, and changes them after.
+TEST(Salvage, WhatIsFreedMeanwhileIsFreedInTheFilesThatAreWrittenAnew) {
+  int freed = 0;
+  for (std::uint64_t seed = 1; seed <= 60; ++seed) {
+    SCOPED_TRACE(seed);
+    Machine machine(seed);
+    KeyModel key(key_number(1));
+    machine.start_well();
+    ASSERT_TRUE(machine.create(key));
+    machine.append_well(key, 8, 7);
+    machine.append_well(key, 30, 9);
+    KeyModel other(key_number(2));
+    ASSERT_TRUE(machine.create(other));
+    machine.files.fail(failing_sync(key, seed % 2 == 0 ? ".sums" : ".log"));
+    machine.files.fail(failing_sync(other, ".data"));
+    // What fails begins a destage; the free comes while it is under way.
+    sim::Running append(machine.process(), machine.store().append(other.next(40, 1)));
+    machine.world.run_for(Duration(machine.world.random().below(3'000'000)));
+    const std::vector<BlockRun> runs{{BlockIndex{1}, 4}};
+    sim::Running free(machine.process(),
+                      machine.store().free_private(key.key(), key.token(), kDisk, runs));
+    ASSERT_TRUE(free.wait(1h));
+    ASSERT_TRUE(append.wait(1h));
+    const bool done = free.outcome().has_value();
+    machine.stop();
+    machine.start_well();
+    freed += done ? 1 : 0;
+    for (std::uint64_t block = 0; block < 8; ++block) {
+      const auto error = machine.read_error(key.key(), block);
+      const bool may_be_gone = block >= 1 && block < 5;
+      EXPECT_TRUE(error == Errc::ok || (may_be_gone && error == Errc::punched))
+          << block << " " << to_string(error);
+      EXPECT_TRUE(!done || !may_be_gone || error == Errc::punched) << block;
+    }
+    machine.stop();
+  }
+  EXPECT_GT(freed, 0);
+}
+
 // A death while a key whose sync failed is written anew: what was answered is there, whichever of
 // its files has the name.
 TEST(Salvage, ADeathWhileAFailedKeyIsWrittenAnewLosesNothing) {
