@@ -214,7 +214,9 @@ class AsyncDisk final : public HeldDisk,
   [[nodiscard]] bool try_prepare_merge(Merge& merge);
   [[nodiscard]] Task<Result<void>> prepare_merge(Merge& merge);
   [[nodiscard]] Task<Result<void>> read_for_merge(Merge& merge);
-  [[nodiscard]] Task<Result<void>> wait_for_room(Outcome why, TimePoint deadline);
+  /// `no_space_at`: when a store that has been full all the time is the writer's error.
+  [[nodiscard]] Task<Result<void>> wait_for_room(Outcome why,
+                                                 std::optional<TimePoint>& no_space_at);
   [[nodiscard]] bool stage_blocks(Lbn lbn,
                                   ByteSpan content,
                                   std::vector<BatchEntry>& entries,

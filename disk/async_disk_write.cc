@@ -304,17 +304,16 @@ Task<Result<void>> AsyncDisk::read_for_merge(Merge& merge) {
   co_return success();
 }
 
-Task<Result<void>> AsyncDisk::wait_for_room(Outcome why, TimePoint deadline) {
+Task<Result<void>> AsyncDisk::wait_for_room(Outcome why, std::optional<TimePoint>& no_space_at) {
   Scheduler& scheduler = session_.scheduler();
   if (why == Outcome::no_credit) {
     const auto refilled = co_await log_->refill_credit(options_.credit_ahead_blocks);
+    const bool is_full = !refilled && refilled.error() == Errc::no_space;
+    if (!is_full) no_space_at.reset();
     if (refilled) co_return success();
-    if (refilled.error() != Errc::no_space && !net::is_connection_trouble(refilled.error())) {
-      co_return refilled.error();
-    }
-    if (refilled.error() == Errc::no_space && scheduler.now() >= deadline) {
-      co_return Errc::no_space;
-    }
+    if (!is_full && !net::is_connection_trouble(refilled.error())) co_return refilled.error();
+    if (is_full && !no_space_at) no_space_at = scheduler.now() + options_.no_space_wait;
+    if (is_full && scheduler.now() >= *no_space_at) co_return Errc::no_space;
     co_await sleep_for(scheduler, std::chrono::milliseconds(200));
     co_return success();
   }
@@ -332,7 +331,7 @@ Task<Result<void>> AsyncDisk::wait_for_room(Outcome why, TimePoint deadline) {
 Task<Result<void>> AsyncDisk::write(std::uint64_t offset, ByteSpan bytes) {
   VMS_CO_TRY(const auto pass, gate_.enter());
   if (bytes.empty()) co_return success();
-  const TimePoint deadline = session_.scheduler().now() + options_.no_space_wait;
+  std::optional<TimePoint> no_space_at;
   Merge head;
   Merge tail;
   std::size_t written = 0;
@@ -347,7 +346,7 @@ Task<Result<void>> AsyncDisk::write(std::uint64_t offset, ByteSpan bytes) {
     } else if (outcome == Outcome::slowed) {
       co_await wait_for_frees();
     } else {
-      VMS_CO_CHECK(co_await wait_for_room(outcome, deadline));
+      VMS_CO_CHECK(co_await wait_for_room(outcome, no_space_at));
     }
   }
   if (write_through_) co_return co_await flush();
@@ -370,14 +369,14 @@ Task<Result<void>> AsyncDisk::zero(std::uint64_t offset, std::uint64_t bytes) {
   if (offset < first) {
     VMS_CO_CHECK(co_await write(offset, ByteSpan(zeros).first(first - offset)));
   }
-  const TimePoint deadline = session_.scheduler().now() + options_.no_space_wait;
+  std::optional<TimePoint> no_space_at;
   for (;;) {
     const Outcome outcome = zero_run(Lbn(first / kBlockBytes), (last - first) / kBlockBytes);
     if (outcome == Outcome::done) break;
     if (outcome == Outcome::not_owner) {
       VMS_CO_CHECK(co_await ensure_writable());
     } else {
-      VMS_CO_CHECK(co_await wait_for_room(outcome, deadline));
+      VMS_CO_CHECK(co_await wait_for_room(outcome, no_space_at));
     }
   }
   if (last < end) {

@@ -154,5 +154,26 @@ TEST_F(Space, S12_what_is_discarded_is_space_again_within_seconds) {
   close(a_, disk);
 }
 
+// The wait for space begins when the store says that it is full, not when the write began: this one
+// waited longer than that for its node.
+TEST_F(Promises, write_that_waited_for_its_node_still_waits_for_space) {
+  create("d", 4096);
+  disk::AsyncDiskOptions options;
+  options.credit_ahead_blocks = 256;
+  DiskPtr disk = open(a_, "d", options);
+  write(a_, disk, 0, 1, 1);
+  flush(a_, disk);
+  node_.files().set_capacity(node_.files().used_bytes());
+  hold(a_);
+  const Pending written = begin(a_, write_task(disk, 0, 2000, 2));
+  world_.run_for(limits::kNoSpaceWait + std::chrono::seconds(5));
+  let_go(a_);
+  world_.run_for(std::chrono::seconds(10));
+  EXPECT_FALSE(written->ended());
+  node_.files().set_capacity(MemoryFiles::kUnlimited);
+  finish(written);
+  close(a_, disk);
+}
+
 }  // namespace
 }  // namespace vmstore::sim
