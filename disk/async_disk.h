@@ -295,7 +295,7 @@ class AsyncDisk final : public HeldDisk,
   bool released_in_order_ = false;        // everything acknowledged before is committed
   std::optional<Epoch> my_writer_epoch_;  // set while our guest believes in writes of ours
   std::atomic<std::uint64_t> size_bytes_;
-  bool write_through_ = false;  // no batch file: acknowledge only what is committed
+  std::atomic<bool> write_through_{false};  // no batch file: acknowledge only what is committed
   bool background_running_ = false;
 
   std::atomic<int> requests_open_{0};

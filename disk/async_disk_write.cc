@@ -540,7 +540,7 @@ Sequence AsyncDisk::close_and_last_sequence(bool flush_mark) {
 bool AsyncDisk::try_flush() {
   const Mapping::SharedLock lock(mapping_.mutex());
   if (mode_.load() != Mode::owner) return false;
-  if (log_ == nullptr || log_->failure()) return false;
+  if (log_ == nullptr || log_->has_failed()) return false;
   return open_runs_.empty() && log_->committed() == Sequence(last_assigned_);
 }
 

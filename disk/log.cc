@@ -383,13 +383,16 @@ void Log::advance() {
 
 Task<void> Log::announce_committed() {
   const auto pass = gate_.enter();
-  if (pass) {
+  // Again when something was committed meanwhile, or the node was away; a refusal of this key is
+  // final, and the next commit is announced by itself.
+  bool again = true;
+  while (pass && again) {
     static_cast<void>(co_await changed_.wait_until(scheduler_.now() + kAnnounceDelay));
     const Sequence newest(committed_.load());
-    if (!stopping_ && !failure_ && newest > announced_) {
-      const auto told = co_await node_.committed(key_, record_.epoch(), newest);
-      if (told) announced_ = newest;
-    }
+    if (stopping_ || failure_ || newest <= announced_) break;
+    const auto told = co_await node_.committed(key_, record_.epoch(), newest);
+    if (told) announced_ = newest;
+    again = told.has_value() || connection_lost(told.error());
   }
   announcing_ = false;
 }
@@ -470,6 +473,7 @@ Task<bool> Log::roll_until_done() {
 void Log::fail(const Error& error) {
   if (failure_) return;
   failure_ = error;
+  failed_ = true;
   VMS_LOG(warning, "log", "disk " << record_.id().hex() << ": writing ended: " << to_string(error));
   if (on_failure_) on_failure_(error);
   changed_.pulse();

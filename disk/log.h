@@ -64,7 +64,7 @@ struct LogStart {
   LogPosition root;  // newest committed root
 };
 
-/// THREADS: the scheduler's, except credit() and committed(), which any thread may call.
+/// THREADS: the scheduler's, except what says so, and committed(), which any thread may call.
 class Log {
  public:
   /// `roll_bytes`: a key with so many bytes of blocks or of log is followed by the next (soft).
@@ -93,6 +93,8 @@ class Log {
   [[nodiscard]] Sequence committed() const noexcept { return Sequence(committed_.load()); }
   /// Why the log ended, if it did.
   [[nodiscard]] std::optional<Error> failure() const noexcept { return failure_; }
+  /// THREADS: any.
+  [[nodiscard]] bool has_failed() const noexcept { return failed_.load(); }
   /// Position behind the newest placed record; when idle, the end of the log.
   [[nodiscard]] LogPosition end() const noexcept;
   [[nodiscard]] BlockIndex data_end() const noexcept { return length_.blocks; }
@@ -202,6 +204,7 @@ class Log {
   Sequence announced_;
   bool announcing_ = false;
   std::optional<Error> failure_;
+  std::atomic<bool> failed_{false};
   std::function<void(const Error&)> on_failure_;
   bool stopping_ = false;
 };
