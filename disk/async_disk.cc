@@ -639,7 +639,15 @@ Task<Result<void>> AsyncDisk::release_locked() {
 Task<Result<void>> AsyncDisk::commit_and_write_out(TimePoint deadline) {
   const Sequence last = close_and_last_sequence(false);
   drain_closed();
-  VMS_CO_CHECK(co_await log_->wait_committed(last));
+  const auto committed = co_await log_->wait_committed(last, deadline);
+  if (!committed && committed.error() == Errc::timed_out) {
+    VMS_LOG(warning,
+            "disk",
+            "disk " << record_.get().name() << " is not given back: the node did not take "
+                    << last.value - log_->committed().value << " records in time; they stay "
+                    << (handle_ != nullptr ? "in the batch file" : "in this process"));
+  }
+  if (!committed) co_return committed;
   co_return co_await checkpoint_until(deadline);
 }
 

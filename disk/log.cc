@@ -15,6 +15,7 @@ namespace {
 constexpr std::uint64_t kFlightBytesMax = 4 * limits::kMiB;
 constexpr std::size_t kFlightsMax = 64;
 constexpr Duration kTroublePause = std::chrono::milliseconds(100);
+constexpr Duration kConnectLook = std::chrono::seconds(1);
 constexpr Duration kAnnounceDelay = std::chrono::seconds(1);
 constexpr std::uint64_t kLogBytesPerBlock = 256;  // header, run and sum of a 4 KiB record, rounded
 
@@ -419,7 +420,8 @@ Task<void> Log::resolve_trouble() {
     co_return;
   }
   if (connection_lost(error)) {
-    const auto connected = co_await node_.wait_connected();
+    // Bounded, so that a stop is seen.
+    const auto connected = co_await node_.wait_connected(scheduler_.now() + kConnectLook);
     if (!connected && !connection_lost(connected.error())) {
       fail(connected.error());
       co_return;
@@ -463,7 +465,7 @@ Task<bool> Log::roll_until_done() {
     if (rolled.error() == Errc::stale_token || rolled.error() == Errc::conflict) {
       fail(Errc::stale_token);
     } else if (connection_lost(rolled.error())) {
-      static_cast<void>(co_await node_.wait_connected(scheduler_.now() + kRollAgainPauseMost));
+      static_cast<void>(co_await node_.wait_connected(scheduler_.now() + kConnectLook));
     }
     if (!failure_) co_await sleep_for(scheduler_, kTroublePause);
   }
@@ -479,12 +481,13 @@ void Log::fail(const Error& error) {
   changed_.pulse();
 }
 
-Task<Result<void>> Log::wait_committed(Sequence sequence) {
+Task<Result<void>> Log::wait_committed(Sequence sequence, std::optional<TimePoint> deadline) {
   VMS_CO_TRY(const auto pass, gate_.enter());
   while (Sequence(committed_.load()) < sequence) {
     if (failure_) co_return *failure_;
     if (stopping_) co_return Errc::closing;
-    static_cast<void>(co_await changed_.wait_pulse());
+    if (deadline && scheduler_.now() >= *deadline) co_return Errc::timed_out;
+    static_cast<void>(co_await changed_.wait_pulse(deadline));
   }
   co_return success();
 }

@@ -88,8 +88,10 @@ class Log {
 
   /// Queues a record. REQUIRES: called in sequence order; header.sequence is set.
   void append(LogItem item);
-  /// Waits until `sequence` is committed, whatever it takes; the error that ended the log, if any.
-  [[nodiscard]] Task<Result<void>> wait_committed(Sequence sequence);
+  /// Waits until `sequence` is committed, whatever it takes; the error that ended the log, if any;
+  /// `timed_out` at the deadline, if there is one.
+  [[nodiscard]] Task<Result<void>> wait_committed(Sequence sequence,
+                                                  std::optional<TimePoint> deadline = {});
   [[nodiscard]] Sequence committed() const noexcept { return Sequence(committed_.load()); }
   /// Why the log ended, if it did.
   [[nodiscard]] std::optional<Error> failure() const noexcept { return failure_; }

@@ -102,5 +102,25 @@ TEST_F(Unknown, KeyOfUnknownNameLosesNoLog) {
   }
 }
 
+// The node is away when the process is stopped: that takes a bounded time, and what was
+// acknowledged is there for the next one.
+TEST_F(Unknown, StopWhileTheNodeIsAwayIsBoundedAndLosesNothing) {
+  create("d");
+  DiskPtr disk = open(a_, "d");
+  write(a_, disk, 0, 1, 1);
+  flush(a_, disk);
+  node_.bury(Death::kill);
+  write(a_, disk, 1, 1, 2);  // acknowledged, in the batch file only
+  const Pending closed = begin(a_, disk->leave());
+  world_.run_for(std::chrono::minutes(1));
+  ASSERT_TRUE(closed->ended());
+  EXPECT_EQ(closed->outcome(), Outcome(Errc::timed_out));
+  start_node();
+  bury_and_start(a_);
+  disk = open(a_, "d");
+  EXPECT_EQ(read(a_, disk, 0, 3), (Tags{1, 2, 0}));
+  close(a_, disk);
+}
+
 }  // namespace
 }  // namespace vmstore::sim
