@@ -39,6 +39,7 @@ TEST_SECONDS = 60
 ENDING_SECONDS = 10  # what a script has for ending its daemons
 BUILD_SECONDS = 1800
 RULE = re.compile(r"[A-Z]\d+")
+SKIPPED = 77  # what a scenario ends with that lacks a program
 SCENARIO = "scenario"  # instead of a program: tests/scenario/NAME.sh, with the real programs
 SCENARIO_TARGETS = {"vmstored", "vmstore", "nbdkit-vmstore-plugin"}
 
@@ -137,10 +138,11 @@ def rules_of(entry):
 
 
 def choose(entries, patterns, most):
+    lost = [p for p in patterns if not any(fnmatch.fnmatch(e.name, p) for e in entries)]
+    if lost:
+        raise Broken("no entry is called " + " or ".join(lost))
     chosen = [e for e in entries
               if not patterns or any(fnmatch.fnmatch(e.name, p) for p in patterns)]
-    if not chosen:
-        raise Broken("no entry is called " + " or ".join(patterns))
     # One program after the other: what was built for the last entry serves the next one.
     return sorted(chosen, key=lambda e: e.program)[:most]
 
@@ -292,6 +294,11 @@ def test_of(entry):
     return (entry.program, *entry.arguments)
 
 
+def skipped(entry, ended):
+    """A scenario lacks something here: it has caught nothing."""
+    return entry.program == SCENARIO and ended.code == SKIPPED
+
+
 def ran_nothing(ended):
     return "] 0 tests from" in ended.output
 
@@ -300,15 +307,18 @@ def ran_nothing(ended):
 
 
 def baseline(copy, entries):
-    """The unbroken copy must build; {test: why} of the tests that do not pass in it."""
+    """The unbroken copy must build; {test: (outcome, why)} of those that do not pass in it."""
     built = copy.make({e.program for e in entries})
     if built.code != 0:
         raise Broken("the unbroken copy does not build:\n" + built.output[-3000:])
     failing = {}
     for test, entry in {test_of(e): e for e in entries}.items():
         ended = copy.test(entry)
-        if ended.code != 0 or ran_nothing(ended):
-            failing[test] = f"does not pass in the unbroken copy ({caught_by(entry, ended)})"
+        if skipped(entry, ended):
+            failing[test] = ("NOT RUN", "the scenario says that it cannot run here")
+        elif ended.code != 0 or ran_nothing(ended):
+            why = f"does not pass in the unbroken copy ({caught_by(entry, ended)})"
+            failing[test] = ("BROKEN", why)
     return failing
 
 
@@ -327,6 +337,8 @@ def try_one(copy, entry):
     seconds = time.monotonic() - began
     if ended.code == 0:
         return Result(entry, "SURVIVED", "", seconds)
+    if skipped(entry, ended):
+        return Result(entry, "NOT RUN", "the scenario says that it cannot run here", seconds)
     if ended.code is None and not entry.hang:
         return Result(entry, "SURVIVED", f"no end after {TEST_SECONDS} s", seconds)
     return Result(entry, "caught", caught_by(entry, ended), seconds)
@@ -338,7 +350,7 @@ def run_all(copy, entries, minutes):
     results = []
     for entry in entries:
         if test_of(entry) in failing:
-            results.append(Result(entry, "BROKEN", failing[test_of(entry)], 0.0))
+            results.append(Result(entry, *failing[test_of(entry)], 0.0))
         elif time.monotonic() >= ends:
             results.append(Result(entry, "NOT RUN", f"{minutes:g} minutes are over", 0.0))
         else:

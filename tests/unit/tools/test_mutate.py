@@ -65,8 +65,9 @@ class Fits(unittest.TestCase):
 class Outcomes(unittest.TestCase):
     """With a copy in which nothing is built and the test ends as it is told to."""
 
-    def outcome(self, code, built=0, hang=False):
-        (entry,), _ = mutate.parse(ENTRY + ("hang: counts\n" if hang else ""), "list")
+    def outcome(self, code, built=0, hang=False, test="a_test A.I9_*"):
+        text = ENTRY.replace("a_test A.I9_*", test) + ("hang: counts\n" if hang else "")
+        (entry,), _ = mutate.parse(text, "list")
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "a.cc")
             with open(path, "w", encoding="utf-8") as file:
@@ -89,6 +90,26 @@ class Outcomes(unittest.TestCase):
     def test_a_test_without_end_catches_only_if_the_entry_says_so(self):
         self.assertEqual(self.outcome(None)[0], "SURVIVED")
         self.assertEqual(self.outcome(None, hang=True), ("caught", "A.I9_x (time-out)"))
+
+    def test_a_scenario_that_cannot_run_here_catches_nothing(self):
+        self.assertEqual(self.outcome(77)[0], "caught")  # of a program it is a failure
+        self.assertEqual(self.outcome(77, test="scenario x")[0], "NOT RUN")
+        self.assertEqual(self.outcome(1, test="scenario x")[0], "caught")
+
+    def test_a_scenario_that_cannot_run_unbroken_is_not_run(self):
+        (entry,), _ = mutate.parse(ENTRY.replace("a_test A.I9_*", "scenario x"), "list")
+        with tempfile.TemporaryDirectory() as folder:
+            copy = mutate.Copy(ROOT, folder, 1)
+            copy.make = lambda programs: mutate.Ended(0, "", 0.0)
+            copy.test = lambda entry: mutate.Ended(77, "", 0.0)
+            (result,) = mutate.run_all(copy, [entry], 1)
+        self.assertEqual(result.outcome, "NOT RUN")
+
+    def test_a_pattern_without_an_entry_is_an_error(self):
+        entries, _ = mutate.parse(ENTRY, "list")
+        self.assertEqual(len(mutate.choose(entries, ["I9_*"], None)), 1)
+        with self.assertRaises(mutate.Broken):
+            mutate.choose(entries, ["I9_*", "I8_*"], None)
 
     def test_one_survivor_is_a_failure(self):
         (entry,), _ = mutate.parse(ENTRY, "list")
