@@ -17,6 +17,7 @@ namespace vmstore::storaged {
 namespace {
 
 constexpr std::string_view kMagic = "VMSTOREG";
+constexpr std::string_view kHoldText = "restored from a backup; `vmstore gc` by hand ends this\n";
 constexpr std::size_t kStateBytes = 48;
 constexpr std::size_t kStateBytesMax = 4096;
 constexpr std::size_t kChecksumBytes = 8;
@@ -70,6 +71,11 @@ std::vector<BlockRun> unreached(const std::vector<BlockRun>& present, const KeyM
   return runs;
 }
 
+Result<bool> has_hold(Files& files) {
+  VMS_TRY(const auto names, files.list(""));
+  return std::binary_search(names.begin(), names.end(), kGcHoldFile);
+}
+
 std::uint64_t count_blocks(const std::vector<BlockRun>& runs) {
   std::uint64_t blocks = 0;
   for (const BlockRun& run : runs) blocks += run.blocks;
@@ -106,6 +112,10 @@ Result<GcState> decode_gc_state(ByteSpan bytes) {
     return Errc::corrupt;
   }
   return state;
+}
+
+Result<void> hold_gc(Files& files) {
+  return replace_file(files, kGcHoldFile, as_byte_span(kHoldText));
 }
 
 /// What becomes of a key.
@@ -312,6 +322,21 @@ Task<Result<void>> Gc::save_state(GcState state) {
   const std::vector<std::byte> bytes = encode_gc_state(state);
   const auto save = [this, &bytes] { return replace_file(parts_.files, kGcFile, bytes); };
   co_return co_await run_on(parts_.pool, parts_.scheduler, save);
+}
+
+Task<Result<bool>> Gc::is_held() {
+  const auto look = [this] { return has_hold(parts_.files); };
+  co_return co_await run_on(parts_.pool, parts_.scheduler, look);
+}
+
+Task<Result<void>> Gc::lift_hold() {
+  const auto lift = [this]() -> Result<void> {
+    VMS_TRY(const bool held, has_hold(parts_.files));
+    if (!held) return success();
+    VMS_CHECK(parts_.files.remove(kGcHoldFile));
+    return parts_.files.sync_folder("");
+  };
+  co_return co_await run_on(parts_.pool, parts_.scheduler, lift);
 }
 
 Task<Result<void>> Gc::save_live(std::uint64_t live_bytes) {

@@ -42,6 +42,11 @@ class MetricsText;
 
 inline constexpr std::string_view kGcFile = "gc";
 inline constexpr std::uint32_t kGcFormat = 1;
+/// While it is there the node begins no round by itself: the catalogue came from a backup, and what
+/// that does not name may be all that is left of something newer.
+inline constexpr std::string_view kGcHoldFile = "gc.hold";
+/// Puts it there, durably. THREADS: blocks.
+[[nodiscard]] Result<void> hold_gc(Files& files);
 
 struct GcReport {
   std::uint64_t round = 0;
@@ -90,6 +95,10 @@ class Gc {
   [[nodiscard]] Task<Result<GcState>> load_state();
   /// Remembers what key files take after a round, for the next start.
   [[nodiscard]] Task<Result<void>> save_live(std::uint64_t live_bytes);
+  /// Whether kGcHoldFile is there.
+  [[nodiscard]] Task<Result<bool>> is_held();
+  /// Removes it if it is there.
+  [[nodiscard]] Task<Result<void>> lift_hold();
   /// Why the last round freed nothing; empty when it ended well.
   [[nodiscard]] const std::string& problem() const noexcept { return problem_; }
   void write_metrics(MetricsText& out) const;

@@ -148,7 +148,7 @@ Task<void> Node::keep_house() {
     if (options_.collect_by_itself) co_await look_at_trash();
     const bool due = sampled && options_.collect_by_itself && !stopping_ &&
                      space_.round_is_due(parts_.scheduler.now());
-    if (due) ignore(co_await collect(false), "logged where it failed; tried again when due");
+    if (due) co_await collect_by_itself();
     const TimePoint next = parts_.scheduler.now() + kHousePause;
     static_cast<void>(co_await stop_event_.wait_until(next));
   }
@@ -162,6 +162,13 @@ Task<void> Node::look_at_trash() {
   if (!emptied) VMS_LOG(warning, "trash", "cannot be emptied: " << to_string(emptied.error()));
 }
 
+Task<void> Node::collect_by_itself() {
+  const auto held = co_await gc_.is_held();
+  if (!held) VMS_LOG(warning, "gc", "cannot tell whether it is held: " << to_string(held.error()));
+  if (!held || *held) co_return;  // status() says it
+  ignore(co_await collect(false), "logged where it failed; tried again when due");
+}
+
 Task<Result<GcReport>> Node::collect(bool dry_run) {
   auto report = co_await gc_.run(dry_run);
   if (dry_run) co_return report;
@@ -170,6 +177,8 @@ Task<Result<GcReport>> Node::collect(bool dry_run) {
     space_.round_failed(parts_.scheduler.now());
     co_return report;
   }
+  const auto lifted = co_await gc_.lift_hold();
+  if (!lifted) VMS_LOG(warning, "gc", kGcHoldFile << ": " << to_string(lifted.error()));
   space_.round_ended(*used, parts_.scheduler.now());
   ignore(co_await gc_.save_live(*used), "only a hint for the next start");
   co_return report;
@@ -201,6 +210,11 @@ Task<pb::NodeStatusReply> Node::status() {
   }
   if (!parts_.meta.takes_changes()) {
     reply.add_warnings("the catalogue's log failed: no metadata until it could be made anew");
+  }
+  const auto held = co_await gc_.is_held();
+  if (held && *held) {
+    reply.add_warnings(
+        "the catalogue is of a backup: no space is freed by itself until `vmstore gc` was run");
   }
   if (!gc_.problem().empty()) {
     reply.add_warnings("the last garbage collection freed nothing: " + gc_.problem());

@@ -83,7 +83,8 @@ class Node {
   [[nodiscard]] std::size_t session_count() const noexcept { return sessions_.size(); }
 
   [[nodiscard]] Task<pb::NodeStatusReply> status();
-  /// A round of garbage collection; `busy` while one runs.
+  /// A round of garbage collection; `busy` while one runs. One that ends well, and is no dry run,
+  /// lifts the hold of a restore.
   [[nodiscard]] Task<Result<GcReport>> collect(bool dry_run);
   /// The text of /metrics.
   [[nodiscard]] Task<std::string> metrics_text();
@@ -112,6 +113,7 @@ class Node {
   [[nodiscard]] Task<void> keep_house();
   [[nodiscard]] Task<Result<void>> take_sample();
   [[nodiscard]] Task<void> look_at_trash();
+  [[nodiscard]] Task<void> collect_by_itself();
 
   NodeParts parts_;
   NodeOptions options_;

@@ -15,6 +15,7 @@
 #include "meta/rebuild.h"
 #include "meta/restore.h"
 #include "meta/rocks_folder.h"
+#include "storaged/gc.h"
 #include "storaged/identity.h"
 #include "storaged/key_files.h"
 #include "storaged/startup.h"
@@ -215,6 +216,9 @@ Result<void> restore_catalogue(Files& files,
     VMS_LOG(error, "meta", backup_file << ": " << to_string(image.error()));
     return image.error();
   }
+  // First: the restored catalogue is newer than any the collector saw, so nothing else stops it
+  // from freeing what only the one set aside names.
+  VMS_CHECK(hold_gc(files));
   VMS_CHECK(set_folder_aside(files));
   VMS_CHECK(set_log_aside(files));
   VMS_CHECK(files.make_folder(kMetaFolder));
@@ -225,7 +229,9 @@ Result<void> restore_catalogue(Files& files,
           "meta",
           "restored the catalogue from " << backup_file << ": " << image->entries.size()
                                          << " entries, revision " << backup.revision << " became "
-                                         << image->revision);
+                                         << image->revision
+                                         << "; no space is freed by itself until `vmstore gc` was "
+                                            "run: it deletes what the backup does not name");
   return success();
 }
 

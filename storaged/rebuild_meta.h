@@ -17,7 +17,8 @@ namespace vmstore::storaged {
 /// repeated. THREADS: blocks; `files` is the data folder, `path` where it is.
 [[nodiscard]] Result<void> rebuild_catalogue(Files& files, const std::string& path, Random& random);
 
-/// Makes metadata folder and log from a backup; what was there of them is set aside, never deleted.
+/// Makes metadata folder and log from a backup; what was there of them is set aside, never deleted,
+/// and nothing is collected until somebody asks for it (kGcHoldFile).
 /// Unless `accept_loss`: `exists` when the folder has a whole log or metadata folder of its own,
 /// which is newer, and the error that it met when it cannot tell whether it has; `not_found` when
 /// a key that the backup names, or a file of it, is gone (each is logged), or a folder of keys.

@@ -74,7 +74,11 @@ qemu-io -f raw "$uri" -c 'write -P 12 0 64k' -c flush >/dev/null
 grep -v '^vm1 ' "$work/digests" >"$work/others"
 digests | grep -v '^vm1 ' | diff "$work/others" - || fail "bytes differ"
 vmstore create lost 8M
+vmstore df 2>&1 | grep -q 'vmstore gc' || fail "no word about the hold: $(vmstore df 2>&1)"
+vmstore gc --dry-run
+[ -e "$data_dir/gc.hold" ] || fail "the hold is gone"
 vmstore gc
+[ ! -e "$data_dir/gc.hold" ] || fail "the hold is still there"
 vmstore verify --all >/dev/null
 vmstore meta backup "$work/backup" --overwrite
 vmstore info vm1 >/dev/null

@@ -22,6 +22,7 @@
 #include "net/io_thread.h"
 #include "net/rpc_peer.h"
 #include "storaged/descriptors.h"
+#include "storaged/gc.h"
 #include "storaged/key_files.h"
 #include "storaged/rebuild_meta.h"
 #include "wire/messages.h"
@@ -293,6 +294,7 @@ TEST_F(DaemonTest, ADamagedOrMissingCatalogueIsReplacedByABackup) {
   std::filesystem::remove_all(in_folder("meta"));
   std::filesystem::resize_file(in_folder("catalogue"), 20);
   EXPECT_EQ(restore(false), Errc::ok);
+  EXPECT_TRUE(std::filesystem::exists(in_folder(std::string(kGcHoldFile))));
   std::filesystem::remove_all(in_folder("meta"));
   std::filesystem::remove(in_folder("catalogue"));
   EXPECT_EQ(restore(false), Errc::ok);

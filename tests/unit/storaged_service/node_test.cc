@@ -109,6 +109,34 @@ TEST(Node, GarbageUnderPressureIsCollectedByItself) {
   EXPECT_TRUE(machine.node().store().list().empty());
 }
 
+// After a restore only the collector stands between what the backup does not name and its end.
+TEST(Node, AHeldCollectionBeginsOnlyByHand) {
+  Machine machine;
+  machine.options.collect_by_itself = true;
+  machine.files.set_capacity(64 * limits::kMiB);
+  machine.start_well();
+  TestDisk disk(machine, kDisk, "d");
+  disk.make();
+  for (std::uint64_t at = 0; at < 50 * limits::kMiB / kBlockBytes; at += 128) {
+    disk.write(at, 128, at);
+  }
+  ASSERT_TRUE(hold_gc(machine.files));
+  disk.purge();
+  machine.world.run_for(std::chrono::minutes(2));
+  EXPECT_EQ(machine.node().store().list().size(), 1U);
+  EXPECT_TRUE(machine.run(machine.node().collect(true)));
+  machine.stop();
+  machine.start_well();
+  machine.world.run_for(std::chrono::minutes(2));
+  EXPECT_EQ(machine.node().store().list().size(), 1U);
+  EXPECT_NE(machine.run(machine.node().status()).DebugString().find("`vmstore gc`"),
+            std::string::npos);
+  EXPECT_TRUE(machine.run(machine.node().collect(false)));
+  EXPECT_TRUE(machine.node().store().list().empty());
+  const auto held = machine.run(machine.node().gc().is_held());
+  EXPECT_TRUE(held && !*held);
+}
+
 TEST(Node, FullDeviceRefusesAppendsReadsOnAndFrees) {
   Machine machine;
   constexpr std::uint64_t kCapacity = 64 * limits::kMiB;
