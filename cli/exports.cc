@@ -138,7 +138,11 @@ Answer<const Export*> Exports::add(const Attachment& attachment) {
 Answer<void> Exports::listen(const Attachment& attachment) {
   const std::string socket = nbd_socket(run_folder_, attachment.reference);
   VMS_TRY(UniqueFd listener, about(listen_unix(socket, kBacklog), socket));
-  if (group_) VMS_CHECK(open_to_group(socket, *group_));
+  const Answer<void> opened = group_ ? open_to_group(socket, *group_) : Answer<void>();
+  if (!opened) {
+    unlink(socket.c_str());  // a client would wait at a socket that nobody listens at
+    return opened.error();
+  }
   exports_[attachment.reference] = Export{attachment, socket, std::move(listener)};
   return {};
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/exports.h"
 
+#include <grp.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -12,6 +13,8 @@
 
 namespace vmstore::cli {
 namespace {
+
+constexpr unsigned kNobody = 65534;
 
 class ExportsTest : public testing::Test {
  protected:
@@ -52,6 +55,25 @@ TEST_F(ExportsTest, APlannedStopKeepsOnlyWhatIsPersistent) {
   ASSERT_TRUE(remembered);
   ASSERT_EQ(remembered->size(), 1U);
   EXPECT_EQ(remembered->at(0).reference, "db");
+}
+
+/// As a user without rights: 42 when the failed attach left no socket.
+[[noreturn]] void attach_for_a_foreign_group(const std::string& run, const std::string& data) {
+  if (geteuid() == 0 &&
+      (setgroups(0, nullptr) != 0 || setgid(kNobody) != 0 || setuid(kNobody) != 0)) {
+    _exit(2);
+  }
+  if (!make_run_folder(run)) _exit(3);
+  Exports exports(run, data, SocketGroup{"root", 0});
+  const auto added = exports.add({"web", false, false});
+  const bool is_gone = access(nbd_socket(run, "web").c_str(), F_OK) != 0;
+  _exit(!added && is_gone && exports.all().empty() ? 42 : 1);
+}
+
+TEST_F(ExportsTest, NoSocketStaysWhereTheGroupCannotBeLetIn) {
+  std::filesystem::permissions(folder_, std::filesystem::perms::all);
+  EXPECT_EXIT(
+      attach_for_a_foreign_group(folder_ + "/other", data_), testing::ExitedWithCode(42), "");
 }
 
 TEST_F(ExportsTest, DetachForgetsForGood) {
