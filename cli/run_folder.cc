@@ -38,11 +38,17 @@ Answer<void> make_private_folder(const std::string& folder,
                          "remove it, or choose another with --run-dir");
   }
   // Made by somebody's package, or by an `up` of before, with other rights.
-  if (group && info.st_gid != group->id && lchown(folder.c_str(), uid_t(-1), group->id) != 0) {
+  const bool changes_group = group && info.st_gid != group->id;
+  // Closed first: what the old group may do is not for the new one, not for a moment.
+  if (changes_group && chmod(folder.c_str(), 0700) != 0) {
+    return Failure::from(last_os_error(), folder);
+  }
+  if (changes_group && lchown(folder.c_str(), uid_t(-1), group->id) != 0) {
     return no_group(folder, *group);
   }
   const mode_t wanted = group ? 0750 : 0700;
-  if ((info.st_mode & 0777U) != wanted && chmod(folder.c_str(), wanted) != 0) {
+  const bool changes_mode = changes_group || (info.st_mode & 0777U) != wanted;
+  if (changes_mode && chmod(folder.c_str(), wanted) != 0) {
     return Failure::from(last_os_error(), folder);
   }
   return {};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/run_folder.h"
 
+#include <grp.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -75,6 +76,25 @@ TEST_F(RunFolder, AGroupMayEnterUntilItIsMadeWithoutOne) {
   ASSERT_TRUE(make_run_folder(path));
   ASSERT_EQ(stat(path.c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777U, 0700U);
+}
+
+/// As a user without rights: 42 when the folder was closed before its group was to change.
+[[noreturn]] void make_for_a_foreign_group(const std::string& path) {
+  constexpr unsigned kNobody = 65534;
+  if (geteuid() == 0 &&
+      (setgroups(0, nullptr) != 0 || setgid(kNobody) != 0 || setuid(kNobody) != 0)) {
+    _exit(2);
+  }
+  if (mkdir(path.c_str(), 0700) != 0 || chmod(path.c_str(), 0770) != 0) _exit(3);
+  if (make_run_folder(path, SocketGroup{"root", 0})) _exit(4);
+  struct stat info {};
+  if (stat(path.c_str(), &info) != 0) _exit(5);
+  _exit((info.st_mode & 0777U) == 0700U ? 42 : 1);
+}
+
+TEST_F(RunFolder, AnotherGroupNeverGetsTheRightsOfTheOneBefore) {
+  std::filesystem::permissions(folder_, std::filesystem::perms::all);
+  EXPECT_EXIT(make_for_a_foreign_group(folder_ + "/run"), testing::ExitedWithCode(42), "");
 }
 
 TEST_F(RunFolder, AGroupThatIsNotThereIsAUsageFailure) {
