@@ -6,8 +6,8 @@
 #include <CLI/Formatter.hpp>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 
+#include "cli/mount_list.h"
 #include "cli/process.h"
 #include "cli/program.h"
 #include "cli/verbs.h"
@@ -26,7 +26,7 @@ std::vector<std::pair<std::string, std::string>> environment_of(const Context& c
   return {{"VMSTORE_ENDPOINT", context.endpoint()}, {"VMSTORE_RUN_DIR", context.run_folder()}};
 }
 
-/// Whether the folder is a mount of ours already, from the text of /proc/self/mountinfo.
+/// Whether the folder is a mount of ours already.
 bool is_our_mount(const std::string& folder) {
   std::error_code error;
   // A mount whose process died cannot be looked into: its name has to do.
@@ -34,12 +34,7 @@ bool is_our_mount(const std::string& folder) {
   if (error) path = std::filesystem::absolute(folder).lexically_normal();
   std::ifstream mounts("/proc/self/mountinfo");
   for (std::string line; std::getline(mounts, line);) {
-    std::istringstream words(line);
-    std::string skipped;
-    std::string where;
-    words >> skipped >> skipped >> skipped >> skipped >> where;
-    const std::size_t kind = line.find(" - fuse.vmstore ");
-    if (kind != std::string::npos && where == path.string()) return true;
+    if (mount_point_of_ours(line) == path.string()) return true;
   }
   return false;
 }
