@@ -44,7 +44,7 @@ Answer<disk::Client*> Context::client() {
   // Nobody listens and no `up` is about to start a node: waiting would only be waiting.
   const bool is_local = config.endpoint.starts_with('/');
   const bool may_come =
-      !is_local || connect_unix(config.endpoint).has_value() || supervisor_is_there(run_folder());
+      !is_local || somebody_listens(config.endpoint) || supervisor_is_there(run_folder());
   config.connect_timeout = timeout_or(may_come ? config.connect_timeout : kAbsentWait);
   Result<std::unique_ptr<disk::Client>> connected = connect_(config);
   if (!connected) {

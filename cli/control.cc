@@ -206,8 +206,17 @@ Answer<json::object> call_supervisor(const std::string& run_folder,
   return decode_answer(line);
 }
 
+bool somebody_listens(const std::string& path) {
+  sockaddr_un address{};
+  if (!fill_address(path, address)) return false;
+  const UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd) return false;
+  // EAGAIN: more wait there already than a backlog holds.
+  return connect(fd.get(), as_sockaddr(address), sizeof(address)) == 0 || errno == EAGAIN;
+}
+
 bool supervisor_is_there(const std::string& run_folder) {
-  return connect_unix(control_socket(run_folder)).has_value();
+  return somebody_listens(control_socket(run_folder));
 }
 
 }  // namespace vmstore::cli

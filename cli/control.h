@@ -61,6 +61,8 @@ class LineBuffer {
 
 /// One connected unix socket to `path`; `timed_out`, `not_found` when nobody listens.
 [[nodiscard]] Result<UniqueFd> connect_unix(const std::string& path);
+/// Whether a process listens there. Never waits, not for one that does not accept either.
+[[nodiscard]] bool somebody_listens(const std::string& path);
 /// A listening unix socket, mode 0600, in place of whatever is at `path`.
 [[nodiscard]] Result<UniqueFd> listen_unix(const std::string& path, int backlog);
 /// Whether the peer is this user or root.

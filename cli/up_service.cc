@@ -193,7 +193,7 @@ Answer<void> UpService::check_ready(SupervisorTime now) {
     if (node != nullptr && node->pid > 0) kill(node->pid, SIGKILL);
     return failure;
   }
-  if (!connect_unix(node_socket(options_.run_folder))) return {};
+  if (!somebody_listens(node_socket(options_.run_folder))) return {};
   phase_ = Phase::running;
   return attach_remembered();
 }

@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <filesystem>
+
 namespace vmstore::cli {
 namespace {
 
@@ -93,6 +96,23 @@ TEST(ConnectUnix, NobodyThereIsNotFound) {
   ASSERT_FALSE(fd);
   EXPECT_EQ(fd.error(), Error(Errc::not_found));
   EXPECT_FALSE(connect_unix(std::string(200, 'x')));
+}
+
+TEST(ConnectUnix, AProbeDoesNotWaitForOneThatDoesNotAccept) {
+  char pattern[] = "/tmp/vmstore-test-XXXXXX";
+  const std::string folder = mkdtemp(pattern);
+  const std::string path = folder + "/s";
+  EXPECT_FALSE(somebody_listens(path));
+  {
+    const auto listener = listen_unix(path, 0);
+    ASSERT_TRUE(listener);
+    const auto first = connect_unix(path);  // the backlog is full now
+    ASSERT_TRUE(first);
+    EXPECT_TRUE(somebody_listens(path));
+    EXPECT_TRUE(somebody_listens(path));
+  }
+  EXPECT_FALSE(somebody_listens(path));
+  std::filesystem::remove_all(folder);
 }
 
 }  // namespace
