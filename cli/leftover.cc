@@ -162,15 +162,17 @@ void sweep_snapshots(Context& context, disk::Client& client, const std::string& 
   const Result<std::vector<disk::SnapshotSummary>> snapshots = client.snapshots(disk);
   if (!snapshots) return;
   for (const disk::SnapshotSummary& snapshot : *snapshots) {
-    if (!is_left_over(snapshot.name, kExportPrefix, snapshot.created_ns, wall_ns())) continue;
-    const std::string whole = disk + "@" + snapshot.name;
+    const std::string& name = snapshot.name;
+    const std::string_view prefix = name.starts_with(kVerifyPrefix) ? kVerifyPrefix : kExportPrefix;
+    if (!is_left_over(name, prefix, snapshot.created_ns, wall_ns())) continue;
+    const std::string whole = disk + "@" + name;
     // Nothing tells who reads a snapshot, and clocks differ: age alone is no proof.
-    if (maker_of(std::string_view(snapshot.name).substr(kExportPrefix.size())) != Maker::dead) {
+    if (maker_of(std::string_view(name).substr(prefix.size())) != Maker::dead) {
       context.output().note(whole +
-                            " may be in use by an export elsewhere; if there is none, remove it "
+                            " may be in use by an export or verify elsewhere; if not, remove it "
                             "with: vmstore snap rm " +
                             whole);
-    } else if (client.remove_snapshot(disk, snapshot.name)) {
+    } else if (client.remove_snapshot(disk, name)) {
       context.output().note("removed " + whole + ", which a killed command had left");
     }
   }

@@ -36,6 +36,7 @@ enum class Maker { alive, dead, unknown };
 
 inline constexpr std::string_view kImportPrefix = "vmstore-import/";
 inline constexpr std::string_view kExportPrefix = "vmstore-export-";  // of a snapshot
+inline constexpr std::string_view kVerifyPrefix = "vmstore-verify-";  // of a snapshot
 inline constexpr std::string_view kStormPrefix = "boot-storm-";
 inline constexpr std::string_view kPartMark = ".part-";  // of a file
 

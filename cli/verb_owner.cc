@@ -7,6 +7,7 @@
 
 #include "cli/arguments.h"
 #include "cli/interrupt.h"
+#include "cli/leftover.h"
 #include "cli/verbs.h"
 
 namespace vmstore::cli {
@@ -116,7 +117,11 @@ Answer<void> verify_one(Context& context,
                         const std::string& name,
                         Table& table,
                         VerifyTotals& totals) {
-  const Result<disk::VerifyReport> report = client.verify(name);
+  if (!context.options().dry_run) sweep_snapshots(context, client, name);
+  const KeepGoing until_done;  // its snapshot is to be removed
+  const Result<disk::VerifyReport> report =
+      client.verify(name, {temporary_name(kVerifyPrefix), interrupted});
+  if (!report && interrupted()) return interruption();
   if (!report) {
     Failure failure = disk_failure(client, report.error(), name);
     const bool is_unreadable = report.error() == Errc::unknown || report.error() == Errc::corrupt;
@@ -256,7 +261,7 @@ Answer<void> verify(Context& context, const VerifyOptions& options) {
     const bool readable = !options.repair || !context.options().dry_run;
     if (verified && readable) verified = verify_one(context, *client, name, table, totals);
     if (verified) continue;
-    if (names.size() == 1) return verified.error();
+    if (names.size() == 1 || interrupted()) return verified.error();
     if (options.all && verified.error().exit_code == ExitCode::not_found) continue;
     context.output().failure(verified.error());
     ++totals.failed;

@@ -44,7 +44,7 @@ class Admin {
   [[nodiscard]] Task<Result<std::vector<TrashSummary>>> trash();
   [[nodiscard]] Task<Result<void>> restore(std::string name, std::string as);
   [[nodiscard]] Task<Result<void>> purge(std::string name);
-  [[nodiscard]] Task<Result<VerifyReport>> verify(std::string name);
+  [[nodiscard]] Task<Result<VerifyReport>> verify(std::string name, VerifyControl control);
   [[nodiscard]] Task<Result<RepairReport>> repair(std::string name, bool accept_loss);
   [[nodiscard]] Task<Result<void>> break_owner(std::string name);
   [[nodiscard]] Task<Result<std::uint64_t>> discard_batch_file(std::string name);
@@ -103,6 +103,7 @@ class Admin {
                                                                         std::uint64_t bytes);
   [[nodiscard]] Task<Result<void>> verify_snapshot(DiskId id,
                                                    std::string name,
+                                                   const VerifyControl& control,
                                                    VerifyReport& report);
   /// How many acknowledged batches were in it; empty: there is none.
   [[nodiscard]] Result<std::optional<std::uint64_t>> set_batch_file_aside(DiskId id);

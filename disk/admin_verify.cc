@@ -25,7 +25,10 @@ void note_bad(VerifyReport& report, std::uint64_t offset) {
 
 }  // namespace
 
-Task<Result<void>> Admin::verify_snapshot(DiskId id, std::string name, VerifyReport& report) {
+Task<Result<void>> Admin::verify_snapshot(DiskId id,
+                                          std::string name,
+                                          const VerifyControl& control,
+                                          VerifyReport& report) {
   SnapshotDisk disk(session_);
   VMS_CO_CHECK(co_await disk.open_snapshot(id, std::move(name)));
   std::vector<std::byte> buffer(kVerifyBytes);
@@ -35,6 +38,7 @@ Task<Result<void>> Admin::verify_snapshot(DiskId id, std::string name, VerifyRep
                co_await disk.extents(offset, disk.size_bytes() - offset, limits::kRecordRunsMax));
     for (const DiskExtent& extent : extents) {
       for (std::uint64_t at = 0; !extent.zero && at < extent.bytes; at += kVerifyBytes) {
+        if (control.stop && control.stop()) co_return Errc::interrupted;
         const std::uint64_t count = std::min(kVerifyBytes, extent.bytes - at);
         report.blocks += (count + kBlockBytes - 1) / kBlockBytes;
         const auto all = co_await disk.read(extent.offset + at, MutableBytes(buffer).first(count));
@@ -55,17 +59,18 @@ Task<Result<void>> Admin::verify_snapshot(DiskId id, std::string name, VerifyRep
   co_return success();
 }
 
-Task<Result<VerifyReport>> Admin::verify(std::string name) {
+Task<Result<VerifyReport>> Admin::verify(std::string name, VerifyControl control) {
   VerifyReport report;
   VMS_CO_TRY(const auto disk, co_await catalogue_.disk_by_name(name));
   const DiskId id = disk_id_of(disk.record);
   // A cut of now: what is checked does not move under the check, and a running disk can be checked.
-  const std::string snap = "verify-" + session_.random().id128<SnapshotId>().hex();
+  std::string snap = control.snapshot;
+  if (snap.empty()) snap = "verify-" + session_.random().id128<SnapshotId>().hex();
   VMS_CO_CHECK(co_await snapshot_of(disk, snap, false));
   VMS_CO_TRY(const auto snapshots, co_await catalogue_.snapshots(id));
   Result<void> outcome = success();
   for (const VersionedSnapshot& snapshot : snapshots) {
-    outcome = co_await verify_snapshot(id, snapshot.record.name(), report);
+    outcome = co_await verify_snapshot(id, snapshot.record.name(), control, report);
     // One that was removed meanwhile has nothing to verify; our own cannot be.
     const bool removed = !outcome && outcome.error() == Errc::not_found;
     if (removed && snapshot.record.name() != snap) outcome = success();

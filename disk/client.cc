@@ -330,8 +330,8 @@ class RealClient final : public Client {
   Result<void> purge(const std::string& name) override {
     return core_->run(core_->admin.purge(name));
   }
-  Result<VerifyReport> verify(const std::string& name) override {
-    return core_->run(core_->admin.verify(name));
+  Result<VerifyReport> verify(const std::string& name, const VerifyControl& control) override {
+    return core_->run(core_->admin.verify(name, control));
   }
   Result<RepairReport> repair(const std::string& name, bool accept_loss) override {
     return core_->run(core_->admin.repair(name, accept_loss));

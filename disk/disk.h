@@ -124,6 +124,10 @@ struct VerifyReport {
   std::uint64_t bad_blocks = 0;
   std::vector<std::uint64_t> bad_offsets;  // first 100
 };
+struct VerifyControl {
+  std::string snapshot;        // name of the cut that is read; empty: one by chance
+  std::function<bool()> stop;  // asked between reads, on any thread; true: `interrupted`
+};
 struct RepairReport {
   bool needed = false;  // the log of the disk's open key is damaged, or the key as a whole
   bool done = false;
@@ -203,8 +207,10 @@ class Client {
   [[nodiscard]] virtual Result<void> restore(const std::string& name, const std::string& as) = 0;
   /// Empty name: everything in the trash.
   [[nodiscard]] virtual Result<void> purge(const std::string& name) = 0;
-  /// Reads every mapped block of a disk and its snapshots and checks its sum.
-  [[nodiscard]] virtual Result<VerifyReport> verify(const std::string& name) = 0;
+  /// Reads every mapped block of a disk and its snapshots and checks its sum, through a snapshot of
+  /// its own, which is removed again however this ends.
+  [[nodiscard]] virtual Result<VerifyReport> verify(const std::string& name,
+                                                    const VerifyControl& control) = 0;
   /// Ends the open key's log at its damage, when there is any, so that the disk opens with the
   /// longest prefix that is whole. Without `accept_loss` it only says what would be lost. `busy`:
   /// somebody holds the disk.

@@ -274,7 +274,9 @@ class FakeClient final : public disk::Client {
   Result<std::optional<std::uint64_t>> mapped_bytes(const std::string&) override {
     return std::optional<std::uint64_t>();
   }
-  Result<disk::VerifyReport> verify(const std::string&) override { return Errc::unsupported; }
+  Result<disk::VerifyReport> verify(const std::string&, const disk::VerifyControl&) override {
+    return Errc::unsupported;
+  }
   Result<void> break_owner(const std::string&) override { return Errc::unsupported; }
   Result<std::uint64_t> discard_batch_file(const std::string&) override {
     return Errc::unsupported;

@@ -247,8 +247,12 @@ Result<void> FakeClient::purge(const std::string& name) {
   return {};
 }
 
-Result<disk::VerifyReport> FakeClient::verify(const std::string& name) {
+Result<disk::VerifyReport> FakeClient::verify(const std::string& name,
+                                              const disk::VerifyControl& control) {
   VMS_CHECK(begin("verify", name));
+  store_.verify_snapshots.push_back(control.snapshot);
+  if (store_.during_verify) store_.during_verify();
+  if (control.stop()) return Errc::interrupted;
   if (!store_.disks.contains(name)) return Errc::not_found;
   disk::VerifyReport report;
   report.blocks = 7;

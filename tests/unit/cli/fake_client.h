@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -31,6 +32,8 @@ struct FakeStore {
   std::map<std::string, Error> failures;  // by the call's first word
   std::vector<std::string> warnings;      // of the node's status
   std::vector<disk::CatalogueEntry> catalogue;
+  std::function<void()> during_verify;
+  std::vector<std::string> verify_snapshots;   // the names that were given
   std::optional<std::uint64_t> fail_write_at;  // a write that covers this byte fails
 
   Disk& add(const std::string& name, std::uint64_t bytes);
@@ -62,7 +65,8 @@ class FakeClient final : public disk::Client {
   Result<std::vector<disk::TrashSummary>> trash() override;
   Result<void> restore(const std::string& name, const std::string& as) override;
   Result<void> purge(const std::string& name) override;
-  Result<disk::VerifyReport> verify(const std::string& name) override;
+  Result<disk::VerifyReport> verify(const std::string& name,
+                                    const disk::VerifyControl& control) override;
   Result<void> break_owner(const std::string& name) override;
   Result<std::uint64_t> discard_batch_file(const std::string& name) override;
   Result<disk::NodeStatus> node_status() override;

@@ -8,9 +8,11 @@
 
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 
+#include "cli/interrupt.h"
 #include "cli/output_file.h"
 #include "tests/unit/cli/fake_client.h"
 
@@ -151,6 +153,34 @@ TEST_F(LeftOverFiles, ASnapshotWhoseMakerIsUnknownIsNamedAndStays) {
   EXPECT_FALSE(store.disks.at("web").snapshots.contains(dead));
   EXPECT_TRUE(store.disks.at("web").snapshots.contains(unknown));
   EXPECT_NE(ran.err.find("vmstore snap rm web@" + unknown), std::string::npos) << ran.err;
+}
+
+TEST_F(LeftOverFiles, VerifyRemovesWhatADeadOneLeftAndGivesItsOwnATag) {
+  FakeStore store;
+  const std::string dead = std::string(kVerifyPrefix) + tag_of_the_dead() + "-1";
+  store.add("web", 4096).snapshots[dead].resize(4096);
+  EXPECT_EQ(run(store, {"verify", "web"}).exit_code, 0);
+  EXPECT_FALSE(store.disks.at("web").snapshots.contains(dead));
+  ASSERT_EQ(store.verify_snapshots.size(), 1U);
+  const std::string_view own = store.verify_snapshots[0];
+  ASSERT_TRUE(own.starts_with(kVerifyPrefix)) << own;
+  EXPECT_EQ(maker_of(own.substr(kVerifyPrefix.size())), Maker::alive);
+}
+
+/// In a process of its own: what a signal was stays known.
+[[noreturn]] void verify_with_a_signal(int number) {
+  install_interrupt_handlers();
+  FakeStore store;
+  for (const char* const name : {"db", "web"}) store.add(name, 512);
+  store.during_verify = [number] { raise(number); };
+  const auto ran = run(store, {"verify", "web", "db"});
+  const bool stopped = ran.exit_code == 130 && store.verify_snapshots.size() == 1;
+  _exit(stopped ? 42 : 1);
+}
+
+TEST_F(LeftOverFiles, AnInterruptedVerifyStopsAndLetsItsSnapshotBeRemoved) {
+  EXPECT_EXIT(verify_with_a_signal(SIGINT), testing::ExitedWithCode(42), "");
+  EXPECT_EXIT(verify_with_a_signal(SIGTERM), testing::ExitedWithCode(42), "");
 }
 
 }  // namespace

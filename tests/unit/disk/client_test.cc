@@ -289,5 +289,25 @@ TEST_F(ClientTest, WhatLiesOutsideIsRefused) {
   EXPECT_TRUE(disk->close());
 }
 
+TEST_F(ClientTest, AStoppedVerifyLeavesNoSnapshotBehind) {
+  ASSERT_TRUE(client_->create("web", kSize, 1));
+  const auto disk = open(*client_, "web");
+  ASSERT_TRUE(disk);
+  ASSERT_TRUE(disk->write(0, Bytes(kSize, std::byte{1}), true));
+  std::atomic<int> asked = 0;
+  VerifyControl control;
+  control.snapshot = "check-1";
+  control.stop = [&asked] { return ++asked == 2; };
+  const auto report = client_->verify("web", control);
+  ASSERT_FALSE(report);
+  EXPECT_EQ(report.error(), Error(Errc::interrupted));
+  const auto left = client_->snapshots("web");
+  ASSERT_TRUE(left);
+  EXPECT_TRUE(left->empty());
+  control.stop = nullptr;
+  EXPECT_TRUE(client_->verify("web", control));
+  EXPECT_TRUE(disk->close());
+}
+
 }  // namespace
 }  // namespace vmstore::disk

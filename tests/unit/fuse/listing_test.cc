@@ -142,7 +142,9 @@ class SilentClient final : public disk::Client {
   Result<std::vector<disk::TrashSummary>> trash() override { return Errc::timed_out; }
   Result<void> restore(const std::string&, const std::string&) override { return Errc::timed_out; }
   Result<void> purge(const std::string&) override { return Errc::timed_out; }
-  Result<disk::VerifyReport> verify(const std::string&) override { return Errc::timed_out; }
+  Result<disk::VerifyReport> verify(const std::string&, const disk::VerifyControl&) override {
+    return Errc::timed_out;
+  }
   Result<void> break_owner(const std::string&) override { return Errc::timed_out; }
   Result<std::uint64_t> discard_batch_file(const std::string&) override { return Errc::timed_out; }
 };
