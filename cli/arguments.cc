@@ -70,7 +70,8 @@ std::string hint_for(Errc code, const std::string& name) {
              name;
     case Errc::disconnected:
     case Errc::unknown:
-      return "whether it happened is not known: look with vmstore info " + name + " and try again";
+      return "whether it happened is not known: look with vmstore info " + name +
+             " and try again; a damaged log is named by: vmstore verify " + name + " --repair";
     case Errc::no_space:
       return "free space with: vmstore trash purge --all, then vmstore gc";
     case Errc::corrupt:
@@ -193,6 +194,15 @@ bool matches_glob(const std::string& pattern, const std::string& text) {
 Failure disk_failure(disk::Client& client, const Error& error, const std::string& name) {
   Failure failure = Failure::from(error, name, hint_for(error.code, name));
   if (error == Error(Errc::exists)) failure.what = "exists already";
+  if (error.code == Errc::foreign_store) {
+    // Only its batch file is looked at before it is opened, and that lies under the disk's id.
+    failure =
+        Failure::make(ExitCode::integrity,
+                      name,
+                      "its batch file in the run folder is damaged, or is no batch file",
+                      "what it holds is lost if you set it aside: vmstore owner discard " + name);
+    failure.code = "corrupt";
+  }
   if (error != Error(Errc::not_found)) return failure;
   failure.what = "no such disk";
   failure.hint = "vmstore ls";

@@ -145,6 +145,16 @@ void hide_columns(Table& table) {
   table = std::move(kept);
 }
 
+/// A line for people, or one JSON object with "note".
+void say(std::ostream& err, bool for_programs, std::string_view text) {
+  if (for_programs) {
+    const json::object document{{"output_version", kOutputVersion}, {"note", text}};
+    err << json::serialize(document) << "\n" << std::flush;
+    return;
+  }
+  err << "vmstore: " << printable(text) << "\n" << std::flush;
+}
+
 }  // namespace
 
 std::string format_time(std::uint64_t ns_since_1970) {
@@ -329,11 +339,11 @@ void Output::text(std::string_view name, std::string_view text) {
 }
 
 void Output::note(std::string_view text) {
-  if (!options_.quiet) err_ << "vmstore: " << printable(text) << "\n" << std::flush;
+  if (!options_.quiet) say(err_, for_programs(), text);
 }
 
 void Output::detail(std::string_view text) {
-  if (options_.verbosity > 0) err_ << "vmstore: " << printable(text) << "\n" << std::flush;
+  if (options_.verbosity > 0) say(err_, for_programs(), text);
 }
 
 void Output::failure(const Failure& failure) {

@@ -60,7 +60,8 @@ Answer<void> mount(Context& context, const MountOptions& options) {
   if (options.foreground) argv.emplace_back("--foreground");
   if (options.allow_other) argv.emplace_back("--allow-other");
   argv.push_back(options.folder);
-  return become_program(argv, environment_of(context));
+  if (options.foreground) return become_program(argv, environment_of(context));
+  return hand_over(context.output(), "mount", argv, environment_of(context));
 }
 
 Answer<void> unmount(Context& context, const MountOptions& options) {
@@ -70,7 +71,7 @@ Answer<void> unmount(Context& context, const MountOptions& options) {
                           {{"action", "umount"}, {"dry_run", true}});
     return {};
   }
-  return become_program({std::move(program), "-u", options.folder}, {});
+  return hand_over(context.output(), "umount", {std::move(program), "-u", options.folder}, {});
 }
 
 }  // namespace

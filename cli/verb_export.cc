@@ -169,7 +169,12 @@ Answer<ExportTotals> copy_out(Context& context,
   open.reference = reference;
   open.read_only = true;
   Result<std::unique_ptr<disk::BlockingDisk>> opened = client.open(open);
-  if (!opened) return Failure::from(opened.error(), reference);
+  if (!opened) {
+    Failure failure =
+        disk_failure(client, opened.error(), reference.substr(0, reference.find('@')));
+    failure.object = reference;
+    return failure;
+  }
   Progress progress(context.options().progress, isatty(STDERR_FILENO) != 0, std::cerr, "export");
   Answer<ExportTotals> totals = Copy(**opened, file, hash, progress).run();
   const Result<void> closed = (*opened)->close();

@@ -144,7 +144,7 @@ Answer<void> run_offline(Context& context,
     return {};
   }
   VMS_CHECK(context.confirm(question));
-  return become_program(std::move(arguments), {});
+  return hand_over(context.output(), action, arguments, {});
 }
 
 Answer<void> restore(Context& context, const MetaOptions& options) {

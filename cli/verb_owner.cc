@@ -4,6 +4,7 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <algorithm>
+#include <optional>
 
 #include "cli/arguments.h"
 #include "cli/interrupt.h"
@@ -110,6 +111,8 @@ Answer<void> discard(Context& context, const OwnerOptions& options) {
 struct VerifyTotals {
   std::size_t damaged = 0;
   std::size_t failed = 0;
+  std::optional<Failure> first_failure;
+  bool all_alike = true;
 };
 
 Answer<void> verify_one(Context& context,
@@ -265,6 +268,8 @@ Answer<void> verify(Context& context, const VerifyOptions& options) {
     if (options.all && verified.error().exit_code == ExitCode::not_found) continue;
     context.output().failure(verified.error());
     ++totals.failed;
+    if (!totals.first_failure) totals.first_failure = verified.error();
+    totals.all_alike &= totals.first_failure->exit_code == verified.error().exit_code;
   }
   std::vector<Table> tables;
   if (options.repair) tables.push_back(std::move(repaired));
@@ -281,7 +286,8 @@ Answer<void> verify(Context& context, const VerifyOptions& options) {
                              : "clone a good snapshot, or restore from a backup");
   }
   if (totals.failed > 0) {
-    return Failure::make(ExitCode::partly_failed,
+    const bool is_whole = totals.failed == names.size() && totals.all_alike;
+    return Failure::make(is_whole ? totals.first_failure->exit_code : ExitCode::partly_failed,
                          {},
                          std::to_string(totals.failed) + " of " + std::to_string(names.size()) +
                              " disks could not be read",

@@ -216,6 +216,7 @@ const char* on_default_export(int /*readonly*/, int /*is_tls*/) noexcept {
 }
 
 int refuse_export(const std::string& asked, const Error& error) {
+  const std::string disk = printable(asked.substr(0, asked.find('@')));
   const std::string& only = plugin->parameters.disk;
   if (asked.empty()) return refuse("no export name given, and no disk= to fall back on", ENOENT);
   std::string text = "export \"" + printable(asked) + "\": ";
@@ -226,8 +227,15 @@ int refuse_export(const std::string& asked, const Error& error) {
   } else if (error == Errc::not_found) {
     text +=
         only.empty() || only == asked ? "no such disk or snapshot" : "only " + only + " is served";
+  } else if (error == Errc::foreign_store) {
+    text +=
+        "its batch file in the run folder is damaged; set it aside with: vmstore owner discard " +
+        disk;
   } else {
     text += to_string(error);
+    if (error == Errc::unknown || error == Errc::corrupt) {
+      text += "; a damaged log is named by: vmstore verify " + disk + " --repair";
+    }
   }
   return refuse(text, nbd_errno(error.code));
 }

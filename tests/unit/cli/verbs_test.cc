@@ -5,8 +5,11 @@
 
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 
 #include "cli/json.h"
+#include "cli/output.h"
+#include "cli/program.h"
 #include "tests/unit/cli/fake_client.h"
 
 namespace vmstore::cli {
@@ -457,6 +460,59 @@ TEST_F(MetaTest, ABackupThatFailsHalfWayLeavesNoFile) {
   store.failures["export_catalogue"] = Errc::disconnected;
   EXPECT_EQ(run(store, {"meta", "backup", file_}).exit_code, 6);
   EXPECT_TRUE(std::filesystem::is_empty(folder_));
+}
+
+TEST(Verify, NamesThatAreAllUnknownAreExitThree) {
+  FakeStore store;
+  store.add("web", 512);
+  EXPECT_EQ(run(store, {"verify", "a", "b", "c"}).exit_code, 3);
+  EXPECT_EQ(run(store, {"verify", "a", "web"}).exit_code, 9);
+}
+
+TEST(Export, ADiskThatCannotBeReadIsPointedToItsRepair) {
+  FakeStore store;
+  store.add("web", 512);
+  for (const char* const step : {"snapshot", "open"}) {
+    store.failures = {{step, Errc::unknown}};
+    const Ran ran = run(store, {"export", "web", "/tmp/vmstore-test-none"});
+    EXPECT_EQ(ran.exit_code, 6);
+    EXPECT_NE(ran.err.find("vmstore verify web --repair"), std::string::npos) << ran.err;
+  }
+}
+
+TEST(Export, ABatchFileWithADamagedHeadIsCalledSo) {
+  FakeStore store;
+  store.add("web", 512);
+  store.failures["snapshot"] = Errc::foreign_store;
+  const Ran ran = run(store, {"export", "web", "/tmp/vmstore-test-none"});
+  EXPECT_EQ(ran.exit_code, 8);
+  EXPECT_NE(ran.err.find("batch file"), std::string::npos) << ran.err;
+  EXPECT_NE(ran.err.find("vmstore owner discard web"), std::string::npos) << ran.err;
+}
+
+TEST(Df, AWarningIsAnObjectForPrograms) {
+  FakeStore store;
+  store.warnings = {"the disk is slow"};
+  const Ran ran = run(store, {"df", "--json"});
+  const auto object = parse_json_object(ran.err);
+  ASSERT_TRUE(object) << ran.err;
+  EXPECT_EQ(json_text(*object, "note"), "the disk is slow");
+}
+
+TEST(HandOver, WhatAnotherProgramSaysIsOneObjectForPrograms) {
+  std::ostringstream out;
+  std::ostringstream err;
+  OutputOptions options;
+  options.format = Format::json;
+  Output output(options, out, err);
+  const auto failed =
+      hand_over(output, "mount", {"/bin/sh", "-c", "echo a >&2; echo /nope: b >&2; exit 2"}, {});
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(failed.error().exit_code, ExitCode::usage);
+  EXPECT_EQ(failed.error().what, "/nope: b");
+  EXPECT_EQ(err.str(), "");
+  EXPECT_TRUE(hand_over(output, "mount", {"/bin/true"}, {}));
+  EXPECT_TRUE(parse_json_object(out.str())) << out.str();
 }
 
 }  // namespace
