@@ -74,7 +74,8 @@ qemu-io -f raw "$uri" -c 'write -P 12 0 64k' -c flush >/dev/null
 grep -v '^vm1 ' "$work/digests" >"$work/others"
 digests | grep -v '^vm1 ' | diff "$work/others" - || fail "bytes differ"
 vmstore create lost 8M
-vmstore df 2>&1 | grep -q 'vmstore gc' || fail "no word about the hold: $(vmstore df 2>&1)"
+vmstore df >/dev/null 2>"$work/df"
+grep -q 'vmstore gc' "$work/df" || fail "no word about the hold: $(cat "$work/df")"
 vmstore gc --dry-run
 [ -e "$data_dir/gc.hold" ] || fail "the hold is gone"
 vmstore gc
