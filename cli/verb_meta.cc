@@ -96,7 +96,8 @@ Failure restore_failure(const Error& error, const Context& context, const MetaOp
     return Failure::make(ExitCode::not_found,
                          options.file,
                          "keys that it names are gone (see above)",
-                         "restore what is left with --accept-loss, or use an older backup");
+                         "use another backup, or stop the node and restore what is left with "
+                         "--data DIR --accept-loss");
   }
   return Failure::from(error, context.endpoint(), "the same restore may be repeated");
 }
@@ -124,7 +125,7 @@ Answer<void> restore_online(Context& context,
     return {};
   }
   VMS_CHECK(context.confirm("put back " + what + " into the empty catalogue?"));
-  const Result<void> restored = client->import_catalogue(backup.entries, options.accept_loss);
+  const Result<void> restored = client->import_catalogue(backup.entries, false);
   if (!restored) return restore_failure(restored.error(), context, options);
   context.output().done("put back " + what + "     next: vmstore verify --all", std::move(fields));
   return {};
@@ -148,6 +149,11 @@ Answer<void> run_offline(Context& context,
 }
 
 Answer<void> restore(Context& context, const MetaOptions& options) {
+  // A node that runs takes no record that names what is not there.
+  if (options.accept_loss && options.data.empty()) {
+    return Failure::usage("--accept-loss belongs to --data: the folder of a stopped node",
+                          "vmstore meta restore FILE --data DIR --accept-loss");
+  }
   VMS_TRY(const meta::Backup backup, read_backup(options.file));
   const std::string what = std::to_string(backup.entries.size()) + " entries of revision " +
                            std::to_string(backup.revision);
@@ -194,9 +200,10 @@ void add_meta_verbs(VerbBook& book) {
   auto loaded = std::make_shared<MetaOptions>();
   load.add_option("FILE", loaded->file, "The backup")->required();
   load.add_option("--data", loaded->data, "Folder of the stopped node");
-  load.add_flag("--accept-loss",
-                loaded->accept_loss,
-                "Although keys it names are gone, or the folder has a newer catalogue");
+  load.add_flag(
+      "--accept-loss",
+      loaded->accept_loss,
+      "With --data: although keys it names are gone, or the folder has a newer catalogue");
   book.action(load, [loaded](Context& context) { return restore(context, *loaded); });
 
   CLI::App& mend = book.verb(meta,

@@ -236,8 +236,8 @@ class Client {
   /// Puts a whole backup back. `foreign_store`: the backup is of another store. `exists`: the store
   /// has a disk, snapshot or trash entry that is not in the backup exactly so (an interrupted
   /// restore may be repeated). Counters only rise; entries of nodes stay as they are; names go
-  /// last, so that no disk can be opened before the whole backup is there. `not_found`, unless
-  /// `accept_loss`: keys that the backup names are gone; each is logged, nothing was changed.
+  /// last, so that no disk can be opened before the whole backup is there. `not_found`: keys
+  /// that it names are gone; each is logged, nothing was changed. `unsupported` with `accept_loss`.
   [[nodiscard]] virtual Result<void> import_catalogue(const std::vector<CatalogueEntry>& entries,
                                                       bool accept_loss) {
     return static_cast<void>(entries), static_cast<void>(accept_loss), Errc::unsupported;

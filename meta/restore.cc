@@ -72,6 +72,13 @@ Result<void> make_current(std::vector<BackupEntry>& entries) {
     if (disk.state() == pb::DiskRecord::released && disk.open_key().key() != 0) {
       disk.set_state(pb::DiskRecord::recovering);
     }
+    // Of a disk that is recovered the end is found; of another it is that of the last sealed key.
+    disk.clear_log_end();
+    // Not an end of anything that is read, and it may have been collected since.
+    if (disk.open_key().key() != 0 || disk.log_from().key() == 0) {
+      disk.clear_last_sealed();
+      disk.clear_last_sealed_length();
+    }
     disk.clear_key_range_first();
     disk.clear_key_range_next();
     if (disk.has_writer()) disk.mutable_writer()->set_has_batch_file(false);

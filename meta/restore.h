@@ -26,7 +26,8 @@ namespace vmstore::meta {
     const std::vector<BackupEntry>& entries);
 
 /// Makes records of then fit for now. Of each disk, in the trash or not: a token above any that was
-/// given out since (1,048,576 more), no key numbers drawn ahead, no claim about a batch file; one
+/// given out since (1,048,576 more), no key numbers drawn ahead, no claim about a batch file, no
+/// key that nothing needs any more: those of keys_named() and of pages are all that it names; one
 /// that was released with an open key is to be recovered, since it may have been written again.
 /// The same for the same entries. `corrupt` as keys_named().
 [[nodiscard]] Result<void> make_current(std::vector<BackupEntry>& entries);

@@ -443,6 +443,9 @@ TEST_F(MetaTest, BackupGoesIntoAnEmptyStoreAndNoOther) {
   EXPECT_EQ(empty.catalogue.size(), 2U);
   EXPECT_EQ(empty.catalogue[1].value, "two");
   EXPECT_EQ(run(empty, {"meta", "restore", file_}).exit_code, 4);
+  const Ran ran = run(empty, {"meta", "restore", file_, "--accept-loss"});
+  EXPECT_EQ(ran.exit_code, 2);
+  EXPECT_NE(ran.err.find("--data DIR"), std::string::npos) << ran.err;
 }
 
 TEST_F(MetaTest, ADamagedBackupChangesNothing) {

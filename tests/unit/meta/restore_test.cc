@@ -92,6 +92,30 @@ TEST(Restore, ADiskIsRecoveredUnderATokenThatNobodyHad) {
   EXPECT_EQ(disk.open_key().key(), 22U);
 }
 
+// They may have been collected since, without any loss: a node refuses a record that names them.
+TEST(Restore, KeysThatNothingNeedsAreNotNamedAnyMore) {
+  Backup backup = sample();
+  pb::DiskRecord open = released_disk();
+  open.mutable_log_end()->set_key(19);
+  backup.entries[0].value = encode(open);
+  auto image = plan_restore(backup, target());
+  ASSERT_TRUE(image);
+  auto disk = record_of<pb::DiskRecord>(*image, disk_key(kDisk));
+  EXPECT_EQ(disk.last_sealed().key(), 0U);
+  EXPECT_EQ(disk.log_end().key(), 0U);
+  EXPECT_EQ(disk.log_from().key(), 21U);
+
+  pb::DiskRecord sealed = released_disk();
+  sealed.clear_open_key();
+  sealed.mutable_last_sealed_length()->set_log_bytes(4096);
+  backup.entries[0].value = encode(sealed);
+  image = plan_restore(backup, target());
+  ASSERT_TRUE(image);
+  disk = record_of<pb::DiskRecord>(*image, disk_key(kDisk));
+  EXPECT_EQ(disk.last_sealed().key(), 19U);  // where its log ends
+  EXPECT_EQ(disk.last_sealed_length().log_bytes(), 4096U);
+}
+
 TEST(Restore, ADiskThatNobodyEverWroteStaysReleased) {
   Backup backup = sample();
   pb::DiskRecord disk = released_disk();
