@@ -39,13 +39,42 @@ bool is_our_mount(const std::string& folder) {
   return false;
 }
 
-Answer<void> mount(Context& context, const MountOptions& options) {
-  if (is_our_mount(options.folder)) {
+/// Refuses what a mount would hide, or could not be on.
+Answer<void> check_mount_point(const std::string& folder) {
+  std::error_code error;
+  const bool ours = is_our_mount(folder);
+  const bool is_folder = std::filesystem::is_directory(folder, error);
+  // The kernel may know what it is though nobody serves it any more.
+  const bool is_empty = !error && is_folder && std::filesystem::is_empty(folder, error);
+  if (ours && error) {
     return Failure::make(ExitCode::busy,
-                         options.folder,
-                         "disks are mounted there already",
-                         "use it as it is, or end it with: vmstore umount " + options.folder);
+                         folder,
+                         "the program behind the mount there is gone",
+                         "end it with: vmstore umount " + folder);
   }
+  if (ours) {
+    return Failure::make(ExitCode::busy,
+                         folder,
+                         "disks are mounted there already",
+                         "use it as it is, or end it with: vmstore umount " + folder);
+  }
+  if (error == std::errc::no_such_file_or_directory) {
+    return Failure::make(ExitCode::not_found, folder, "no such folder", "make it first");
+  }
+  if (!error && !is_folder) {
+    return Failure::make(ExitCode::usage, folder, "not a folder", "name an empty folder");
+  }
+  if (!error && !is_empty) {
+    return Failure::make(ExitCode::usage,
+                         folder,
+                         "the folder is not empty; a mount would hide what is in it",
+                         "name an empty folder");
+  }
+  return {};  // what cannot be told here, the mount itself tells
+}
+
+Answer<void> mount(Context& context, const MountOptions& options) {
+  VMS_CHECK(check_mount_point(options.folder));
   VMS_TRY(std::string program, find_program("vmstore-fuse", "vmstore-fuse"));
   if (context.options().dry_run) {
     context.output().done("would mount " + context.endpoint() + " on " + options.folder,

@@ -73,6 +73,7 @@ Answer<void> disk_usage(Context& context, const UsageOptions& options) {
 
 /// What the node says of a round that freed nothing: whose view it could not follow.
 std::string why_nothing_was_freed(disk::Client& client, const Error& error) {
+  if (error == Errc::busy) return "a round is under way already: wait for it, or look with df";
   std::string hint = "nothing was freed; a round that cannot see everything frees nothing";
   const bool unreachable = error == Errc::unavailable || error == Errc::disconnected ||
                            error == Errc::timed_out || error == Errc::permission;

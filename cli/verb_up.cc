@@ -88,9 +88,15 @@ void tell_parent(UniqueFd& pipe, const Answer<void>& answer) {
   if (answer) {
     const std::string path = up.run_folder + "/up.log";
     const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
-    const UniqueFd log(::open(
-        path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600));
+    // O_NONBLOCK: a pipe that somebody put there must not hang; without a reader it is an error.
+    constexpr int kFlags =
+        O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+    const UniqueFd log(::open(path.c_str(), kFlags, 0600));
     if (!null || !log) answer = Failure::from(last_os_error(), path);
+    struct stat info {};
+    if (log && (::fstat(log.get(), &info) != 0 || !S_ISREG(info.st_mode))) {
+      answer = Failure::make(ExitCode::usage, path, "not a regular file", "remove it");
+    }
     dup2(null.get(), STDIN_FILENO);
     dup2(log ? log.get() : null.get(), STDOUT_FILENO);
     dup2(log ? log.get() : null.get(), STDERR_FILENO);

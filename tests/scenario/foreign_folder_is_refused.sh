@@ -48,3 +48,13 @@ mv "$work/first" "$data_dir"
 start_store
 [ "$(vmstore ls -H -o name)" = web ] || fail "$(vmstore ls)"
 stop_store
+
+# A pipe in place of the log of a detached start hangs nobody.
+rm -f "$run_dir/up.log"
+mkfifo "$run_dir/up.log"
+refused_log() { expect_exit "$1" timeout 20 vmstore up --detach --data "$data_dir"; }
+refused_log 1
+exec 9<>"$run_dir/up.log" # with a reader it opens
+refused_log 2
+exec 9>&-
+rm "$run_dir/up.log"

@@ -78,5 +78,21 @@ size_of='import json,sys; print(json.load(sys.stdin)["disk"]["size"])'
 expect_exit 5 vmstore mount "$view"
 grep -q umount "$work/stderr" || fail "no hint: $(cat "$work/stderr")"
 
+# What a mount would hide, or could not be on.
+mkdir "$work/full"
+touch "$work/full/kept"
+expect_exit 2 vmstore mount "$work/full"
+expect_exit 2 vmstore mount "$work/full/kept"
+expect_exit 3 vmstore mount "$work/nowhere"
+
+# A mount whose program died.
+kill -9 "$(pgrep -f "vmstore-fuse.* $view\$")"
+dead() { ! stat "$view" 2>/dev/null; }
+wait_until 10 dead
+expect_exit 5 vmstore mount "$view"
+grep -q "is gone" "$work/stderr" || fail "a dead mount is called $(cat "$work/stderr")"
+vmstore umount "$view"
+vmstore mount "$view"
+
 fusermount3 -u "$view"
 stop_store
