@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "disk/catalogue.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/limits.h"
@@ -14,7 +15,8 @@ namespace {
 constexpr Duration kLostAnswerWait = std::chrono::seconds(60);  // a node's restart is shorter
 constexpr Duration kReadWait = std::chrono::seconds(30);        // what a read changes is nothing
 constexpr Duration kAskAgain = std::chrono::milliseconds(50);
-constexpr int kCounterRaces = 64;
+constexpr Duration kCounterWait = std::chrono::seconds(60);  // hundreds of disks draw at once
+constexpr int kCounterRacesAtOnce = 4;                       // then with a pause that grows
 
 /// True for errors after which a transaction may or may not have been applied.
 bool outcome_unknown(const Error& error) noexcept {
@@ -203,7 +205,11 @@ Task<Result<void>> Catalogue::update(VersionedDisk& disk,
 
 Task<Result<std::uint64_t>> Catalogue::draw_keys(std::uint64_t count) {
   const std::string key(meta::kKeyCounterKey);
-  for (int attempt = 0; attempt < kCounterRaces; ++attempt) {
+  const TimePoint deadline = scheduler_.now() + kCounterWait;
+  for (int races = 0; scheduler_.now() < deadline; ++races) {
+    // One of all who race wins: who lost a few times lets the others go on first.
+    const auto pause = std::chrono::milliseconds(std::max(0, races - kCounterRacesAtOnce));
+    if (pause.count() > 0) co_await sleep_for(scheduler_, std::min<Duration>(pause, kAskAgain));
     VMS_CO_TRY(const auto now, co_await store_.get(key));
     std::uint64_t next = KeyId::kFirst;
     meta::Compare compare{key, false};

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Promises about what an owner does by itself: when a write that nobody flushes is committed, what
 // a checkpoint holds, what a roll disturbs.
+#include <set>
+#include <vector>
+
 #include "base/limits.h"
 #include "tests/sim/promises_fixture.h"
 
@@ -161,6 +164,24 @@ TEST_F(Promises, write_that_meets_a_roll_gets_no_error) {
   EXPECT_GT(hits("disk.key_named"), 50U) << "too few rolls: this test shows nothing";
   EXPECT_EQ(read(a_, disk, 100 % 32, 1), Tags(1, 100));
   close(a_, disk);
+}
+
+// A boot storm: every clone draws its first key number in the same moment, by comparing and
+// setting one counter.
+TEST_F(Promises, hundreds_that_draw_key_numbers_at_once_all_get_theirs) {
+  constexpr std::size_t kDisks = 200;
+  std::set<std::uint64_t> drawn;
+  const auto draw = [](disk::Catalogue& catalogue, std::set<std::uint64_t>& into) -> Task<Outcome> {
+    VMS_CO_TRY(const std::uint64_t first, co_await catalogue.draw_keys(4));
+    into.insert(first);
+    co_return success();
+  };
+  std::vector<Pending> all;
+  for (std::size_t i = 0; i < kDisks; ++i) {
+    all.push_back(begin(a_, draw(a_.session().catalogue(), drawn)));
+  }
+  for (const Pending& one : all) finish(one);
+  EXPECT_EQ(drawn.size(), kDisks);
 }
 
 }  // namespace
