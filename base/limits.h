@@ -27,9 +27,9 @@ inline constexpr std::chrono::milliseconds kBatchAgeMax{1000};
 inline constexpr std::uint64_t kBatchFileBytes = 8 * kMiB;
 
 // Keys.
-inline constexpr std::uint64_t kKeyRollBytes = kGiB;         // soft
-inline constexpr std::uint64_t kKeyRangeSize = 16;           // keys a writer draws at once
-inline constexpr std::uint64_t kKeyCounterStepMax = 65'536;  // what one draw may raise
+inline constexpr std::uint64_t kKeyRollBytes = kGiB;  // soft
+inline constexpr std::uint64_t kKeyRangeSize = 16;    // keys a writer draws at once
+inline constexpr std::uint64_t kKeyDrawMax = 65'536;  // key numbers of one request
 inline constexpr std::uint64_t kLogHeadBytes = 4096;
 inline constexpr std::uint64_t kCreditBytesMin = kMiB;
 

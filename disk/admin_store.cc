@@ -135,10 +135,10 @@ Task<Result<void>> Admin::import_catalogue(std::vector<CatalogueEntry> entries, 
 
 Task<Result<void>> Admin::raise_key_counter(std::uint64_t next) {
   for (;;) {
-    VMS_CO_TRY(const std::uint64_t drawn, co_await catalogue_.draw_keys(1));
+    VMS_CO_TRY(const std::uint64_t drawn, co_await session_.node().draw_keys(1));
     if (drawn + 1 >= next) co_return success();
     const std::uint64_t missing = next - drawn - 1;
-    const auto more = co_await catalogue_.draw_keys(std::min(missing, limits::kKeyCounterStepMax));
+    const auto more = co_await session_.node().draw_keys(std::min(missing, limits::kKeyDrawMax));
     if (!more) co_return more.error();
   }
 }

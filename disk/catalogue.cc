@@ -15,8 +15,6 @@ namespace {
 constexpr Duration kLostAnswerWait = std::chrono::seconds(60);  // a node's restart is shorter
 constexpr Duration kReadWait = std::chrono::seconds(30);        // what a read changes is nothing
 constexpr Duration kAskAgain = std::chrono::milliseconds(50);
-constexpr Duration kCounterWait = std::chrono::seconds(60);  // hundreds of disks draw at once
-constexpr int kCounterRacesAtOnce = 4;                       // then with a pause that grows
 
 /// True for errors after which a transaction may or may not have been applied.
 bool outcome_unknown(const Error& error) noexcept {
@@ -201,36 +199,6 @@ Task<Result<void>> Catalogue::update(VersionedDisk& disk,
   disk.record = std::move(wanted);
   disk.revision = revision;
   co_return success();
-}
-
-Task<Result<std::uint64_t>> Catalogue::draw_keys(std::uint64_t count) {
-  const std::string key(meta::kKeyCounterKey);
-  const TimePoint deadline = scheduler_.now() + kCounterWait;
-  for (int races = 0; scheduler_.now() < deadline; ++races) {
-    // One of all who race wins: who lost a few times lets the others go on first.
-    const auto pause = std::chrono::milliseconds(std::max(0, races - kCounterRacesAtOnce));
-    if (pause.count() > 0) co_await sleep_for(scheduler_, std::min<Duration>(pause, kAskAgain));
-    VMS_CO_TRY(const auto now, co_await store_.get(key));
-    std::uint64_t next = KeyId::kFirst;
-    meta::Compare compare{key, false};
-    if (now.entry) {
-      VMS_CO_TRY(const auto counter, meta::decode<meta::pb::KeyCounter>(now.entry->value));
-      next = counter.next();
-      compare.what = now.entry->mod_revision;
-    }
-    if (next < KeyId::kFirst || next + count > KeyId::kEnd) co_return Errc::no_space;
-    meta::pb::KeyCounter counter;
-    counter.set_next(next + count);
-    meta::Txn txn;
-    txn.compares.push_back(compare);
-    txn.then_ops.push_back(meta::Op{key, meta::encode(counter)});
-    // A lost answer may waste a range; ranges are never given back, so nothing is drawn twice.
-    const auto answer = co_await store_.txn(std::move(txn));
-    if (answer && answer->held) co_return next;
-    if (!answer && !outcome_unknown(answer.error())) co_return answer.error();
-    if (!answer && answer.error() == Errc::disconnected) co_return answer.error();
-  }
-  co_return Errc::busy;
 }
 
 }  // namespace vmstore::disk

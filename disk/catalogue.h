@@ -56,9 +56,6 @@ class Catalogue {
   /// answer could be had for a minute.
   [[nodiscard]] Task<Result<std::uint64_t>> commit(meta::Txn txn, meta::Op proof);
 
-  /// Draws `count` fresh key numbers from the store's counter; they are never given back.
-  [[nodiscard]] Task<Result<std::uint64_t>> draw_keys(std::uint64_t count);
-
   [[nodiscard]] meta::MetaStore& store() noexcept { return store_; }
 
   // Reads of the store that ask again while there is no answer, for half a minute.

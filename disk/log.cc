@@ -161,7 +161,7 @@ Task<Result<KeyId>> Log::create_next_key(KeyLength& length) {
   std::uint64_t next = record_.get().key_range_next();
   for (std::uint64_t tried = 0; tried <= 2 * limits::kKeyRangeSize; ++tried) {
     if (first == 0 || next >= limits::kKeyRangeSize) {
-      VMS_CO_TRY(first, co_await catalogue_.draw_keys(limits::kKeyRangeSize));
+      VMS_CO_TRY(first, co_await node_.draw_keys(limits::kKeyRangeSize));
       next = 0;
     }
     const auto key = KeyId::make(first + next);

@@ -353,6 +353,19 @@ Task<Answer> NodeClient::State::serve_disk_call(Ptr state, wire::Frame request) 
 
 // ---- keys ----
 
+Task<Result<std::uint64_t>> NodeClient::draw_keys(std::uint64_t count) {
+  const State::Ptr state = state_;
+  pb::KeyDrawRequest request;
+  request.set_count(count);
+  VMS_CO_TRY(const auto reply,
+             co_await State::exchange<pb::KeyDrawReply>(
+                 state, wire::Opcode::key_draw, std::move(request)));
+  const bool usable = reply.first() >= KeyId::kFirst && reply.first() < KeyId::kEnd &&
+                      KeyId::kEnd - reply.first() >= count;
+  if (!usable) co_return state->broken(wire::Opcode::key_draw);
+  co_return reply.first();
+}
+
 Task<Result<Incarnation>> NodeClient::create_key(KeyId key,
                                                  DiskId disk,
                                                  Epoch token,

@@ -118,6 +118,9 @@ class NodeClient {
   [[nodiscard]] Event& session_changed() noexcept;
 
   // Keys. All return `disconnected` at once when there is no session.
+  /// The first of `count` (at most limits::kKeyDrawMax) fresh key numbers in a row. An answer that
+  /// is lost wastes them: nobody gets them again.
+  [[nodiscard]] Task<Result<std::uint64_t>> draw_keys(std::uint64_t count);
   [[nodiscard]] Task<Result<Incarnation>> create_key(KeyId key,
                                                      DiskId disk,
                                                      Epoch token,

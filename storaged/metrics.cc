@@ -23,6 +23,7 @@ constexpr std::array kOpcodeNames{
     std::pair{wire::Opcode::key_files, "key_files"},
     std::pair{wire::Opcode::key_info, "key_info"},
     std::pair{wire::Opcode::key_repair, "key_repair"},
+    std::pair{wire::Opcode::key_draw, "key_draw"},
     std::pair{wire::Opcode::meta_get, "meta_get"},
     std::pair{wire::Opcode::meta_txn, "meta_txn"},
     std::pair{wire::Opcode::meta_range, "meta_range"},

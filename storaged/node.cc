@@ -36,6 +36,7 @@ Node::Node(NodeParts parts, NodeOptions options)
       options_(std::move(options)),
       store_(parts.scheduler, parts.pool, parts.files, store_options(options_)),
       names_(store_, parts.meta),
+      numbers_(parts.scheduler, parts.meta),
       leases_(parts.scheduler.now(), limits::kLeaseTime),
       gc_(GcParts{parts.scheduler, parts.pool, parts.files, store_, parts.meta}),
       trash_(parts.scheduler, parts.meta),

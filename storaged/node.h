@@ -28,6 +28,7 @@
 #include "storaged/block_store.h"
 #include "storaged/gc.h"
 #include "storaged/identity.h"
+#include "storaged/key_numbers.h"
 #include "storaged/leases.h"
 #include "storaged/metrics.h"
 #include "storaged/name_check.h"
@@ -96,6 +97,7 @@ class Node {
   [[nodiscard]] Leases& leases() noexcept { return leases_; }
   [[nodiscard]] Gc& gc() noexcept { return gc_; }
   [[nodiscard]] NameCheck& names() noexcept { return names_; }
+  [[nodiscard]] KeyNumbers& numbers() noexcept { return numbers_; }
   [[nodiscard]] SpaceWatch& space() noexcept { return space_; }
   [[nodiscard]] RequestCounters& requests() noexcept { return requests_; }
   /// Writers of some owner waited for frees.
@@ -119,6 +121,7 @@ class Node {
   NodeOptions options_;
   BlockStore store_;
   NameCheck names_;
+  KeyNumbers numbers_;
   Leases leases_;
   SpaceWatch space_;
   Gc gc_;

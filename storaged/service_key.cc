@@ -340,6 +340,15 @@ Task<net::Answer> repair(Node& node, wire::Frame request) {
   co_return answer_with(reply);
 }
 
+Task<net::Answer> draw(Node& node, wire::Frame request) {
+  VMS_ANSWER_TRY(const auto message, wire::parse<pb::KeyDrawRequest>(request.control));
+  VMS_ANSWER_TRY(const std::uint64_t first, co_await node.numbers().draw(message.count()));
+  node.names().note_keys_drawn(first + message.count());
+  pb::KeyDrawReply reply;
+  reply.set_first(first);
+  co_return answer_with(reply);
+}
+
 Task<net::Answer> files(Node& node, Session& session, wire::Frame request) {
   VMS_ANSWER_TRY(const auto message, wire::parse<pb::KeyFilesRequest>(request.control));
   VMS_ANSWER_TRY(const KeyId key, wire::get_key(message.key()));
@@ -385,6 +394,8 @@ Task<net::Answer> serve_key(Node& node, Session& session, wire::Frame request) {
       return info(node, std::move(request));
     case wire::Opcode::key_repair:
       return repair(node, std::move(request));
+    case wire::Opcode::key_draw:
+      return draw(node, std::move(request));
     default:
       return refused(Errc::unsupported);
   }

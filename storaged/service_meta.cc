@@ -80,12 +80,7 @@ Result<void> check_op(const pb::MetaOp& op) {
     if (!id) return id.error();
     return success();
   }
-  if (key == meta::kKeyCounterKey && puts) {
-    const auto counter = meta::decode<meta::pb::KeyCounter>(op.put());
-    if (!counter) return counter.error();
-    return success();
-  }
-  return Errc::permission;  // the store's own: /store, /node/, /gc, and what nobody knows yet
+  return Errc::permission;  // the store's own: /store, /node/, /gc, the counter, what is unknown
 }
 
 Result<meta::Compare> get_compare(const pb::MetaCompare& message) {
@@ -139,58 +134,6 @@ Result<meta::Txn> get_txn(const pb::MetaTxnRequest& message) {
   return txn;
 }
 
-std::vector<const meta::Op*> counter_puts(const std::vector<meta::Op>& ops) {
-  std::vector<const meta::Op*> puts;
-  for (const meta::Op& op : ops) {
-    if (op.key == meta::kKeyCounterKey && op.put) puts.push_back(&op);
-  }
-  return puts;
-}
-
-/// The counter's next number in the only state in which `compare` can ever hold; nothing when it
-/// cannot hold any more. `invalid_argument`: it could hold for more than one state.
-Task<Result<std::optional<std::uint64_t>>> compared_counter(Node& node, meta::Compare compare) {
-  if (const auto* const value = std::get_if<std::string>(&compare.what)) {
-    VMS_CO_TRY(const auto counter, meta::decode<meta::pb::KeyCounter>(*value));
-    co_return counter.next();
-  }
-  if (std::holds_alternative<bool>(compare.what) && std::get<bool>(compare.what)) {
-    co_return Errc::invalid_argument;  // it exists whatever was drawn meanwhile
-  }
-  VMS_CO_TRY(const auto now, co_await node.meta().get(compare.key));
-  if (!meta::holds(compare, now.entry)) {
-    const auto* const revision = std::get_if<std::uint64_t>(&compare.what);
-    // A revision that is still to come would hold for what nobody has checked.
-    if (revision != nullptr && *revision > now.revision) co_return Errc::invalid_argument;
-    co_return std::nullopt;
-  }
-  if (!now.entry) co_return KeyId::kFirst;
-  VMS_CO_TRY(const auto counter, meta::decode<meta::pb::KeyCounter>(now.entry->value));
-  co_return counter.next();
-}
-
-/// The counter only rises, by bounded steps: a put of it needs a compare that ties it to one state,
-/// and a number above that state's. Whoever compares with an older one is left to fail in the
-/// store.
-Task<Result<void>> check_counter(Node& node, const meta::Txn& txn) {
-  if (!counter_puts(txn.else_ops).empty()) co_return Errc::invalid_argument;
-  const auto puts = counter_puts(txn.then_ops);
-  if (puts.empty()) co_return success();
-  const auto compare = std::find_if(txn.compares.begin(), txn.compares.end(), [](const auto& c) {
-    return c.key == meta::kKeyCounterKey;
-  });
-  if (puts.size() > 1 || compare == txn.compares.end()) co_return Errc::invalid_argument;
-  VMS_CO_TRY(const auto old_next, co_await compared_counter(node, *compare));
-  if (!old_next) co_return success();
-  VMS_CO_TRY(const auto wanted, meta::decode<meta::pb::KeyCounter>(*puts.front()->put));
-  const bool rises = wanted.next() > *old_next;
-  if (!rises || wanted.next() - *old_next > limits::kKeyCounterStepMax) {
-    co_return Errc::invalid_argument;
-  }
-  node.names().note_keys_drawn(wanted.next());
-  co_return success();
-}
-
 /// What records name must be there: a collection follows it, and ends where it is not.
 Task<Result<void>> check_names(Node& node, const std::vector<meta::Op>& ops) {
   for (const meta::Op& op : ops) {
@@ -238,7 +181,6 @@ Task<net::Answer> get(Node& node, wire::Frame request) {
 Task<net::Answer> txn(Node& node, wire::Frame request) {
   VMS_ANSWER_TRY(const auto message, wire::parse<pb::MetaTxnRequest>(request.control));
   VMS_ANSWER_TRY(auto wanted, get_txn(message));
-  VMS_ANSWER_CHECK(co_await check_counter(node, wanted));
   VMS_ANSWER_CHECK(co_await check_names(node, wanted.then_ops));
   VMS_ANSWER_CHECK(co_await check_names(node, wanted.else_ops));
   VMS_ANSWER_TRY(const auto outcome, co_await node.meta().txn(std::move(wanted)));

@@ -138,6 +138,7 @@ Task<net::Answer> Session::dispatch(wire::Frame request) {
     case wire::Opcode::key_files:
     case wire::Opcode::key_info:
     case wire::Opcode::key_repair:
+    case wire::Opcode::key_draw:
       co_return co_await serve_key(node_, *this, std::move(request));
     case wire::Opcode::meta_get:
     case wire::Opcode::meta_txn:

@@ -33,6 +33,7 @@ enum class Opcode : std::uint16_t {
   key_files = 19,
   key_info = 20,
   key_repair = 21,
+  key_draw = 22,
   meta_get = 30,
   meta_txn = 31,
   meta_range = 32,

@@ -27,16 +27,6 @@ class ServiceMeta : public ::testing::Test {
   Errc put_error(const std::string& key, const std::string& value) {
     return client_->error_of(wire::Opcode::meta_txn, put(key, value));
   }
-  /// Raises the key counter as a client does; the compare is against `revision`.
-  pb::MetaTxnRequest counter(std::uint64_t revision, std::uint64_t next) {
-    meta::pb::KeyCounter record;
-    record.set_next(next);
-    pb::MetaTxnRequest request = put(std::string(meta::kKeyCounterKey), meta::encode(record));
-    auto* const compare = request.add_compares();
-    compare->set_key(std::string(meta::kKeyCounterKey));
-    compare->set_mod_revision(revision);
-    return request;
-  }
   pb::MetaGetReply get(const std::string& key) {
     pb::MetaGetRequest request;
     request.set_key(key);
@@ -113,57 +103,20 @@ TEST_F(ServiceMeta, TheStoresOwnEntriesAreNotWrittenByClients) {
   EXPECT_EQ(client_->error_of(wire::Opcode::meta_txn, remove), Errc::permission);
 }
 
-TEST_F(ServiceMeta, G2_key_counter_never_goes_back) {
-  const std::uint64_t made = get(std::string(meta::kKeyCounterKey)).entry().mod_revision();
-  ASSERT_EQ(client_->error_of(wire::Opcode::meta_txn, counter(made, 32)), Errc::ok);
-  const std::uint64_t now = get(std::string(meta::kKeyCounterKey)).entry().mod_revision();
-  EXPECT_EQ(client_->error_of(wire::Opcode::meta_txn, counter(now, 16)), Errc::invalid_argument);
-  EXPECT_EQ(client_->error_of(wire::Opcode::meta_txn, counter(now, 32)), Errc::invalid_argument);
-  pb::MetaTxnRequest uncompared = counter(now, 64);
-  uncompared.clear_compares();
-  EXPECT_EQ(client_->error_of(wire::Opcode::meta_txn, uncompared), Errc::invalid_argument);
-  pb::MetaTxnRequest otherwise = counter(now, 64);
-  otherwise.mutable_else_ops()->Swap(otherwise.mutable_then_ops());
-  EXPECT_EQ(client_->error_of(wire::Opcode::meta_txn, otherwise), Errc::invalid_argument);
-  // A client that is late compares with what is gone: an ordinary no, so that it reads again.
-  const auto late = client_->call<pb::MetaTxnReply>(wire::Opcode::meta_txn, counter(made, 32));
-  ASSERT_TRUE(late);
-  EXPECT_FALSE(late->held());
-  EXPECT_EQ(client_->error_of(wire::Opcode::meta_txn, counter(now, 48)), Errc::ok);
-}
-
-/// Each of these would hold whatever the counter is by the time it is written.
-TEST_F(ServiceMeta, G2_a_counter_put_is_tied_to_the_value_it_raises) {
-  const auto made = get(std::string(meta::kKeyCounterKey));
-  const std::uint64_t revision = made.entry().mod_revision();
-  pb::MetaTxnRequest loose = counter(revision, 64);
-  loose.mutable_compares(0)->set_exists(true);
-  EXPECT_EQ(client_->error_of(wire::Opcode::meta_txn, loose), Errc::invalid_argument);
-  const pb::MetaTxnRequest future = counter(made.revision() + 1, 64);
-  EXPECT_EQ(client_->error_of(wire::Opcode::meta_txn, future), Errc::invalid_argument);
-  pb::MetaTxnRequest twice = counter(revision, 64);
-  *twice.add_then_ops() = counter(revision, 32).then_ops(0);
-  EXPECT_EQ(client_->error_of(wire::Opcode::meta_txn, twice), Errc::invalid_argument);
-  pb::MetaTxnRequest by_value = counter(revision, 64);
-  by_value.mutable_compares(0)->set_value(made.entry().value());
-  EXPECT_EQ(client_->error_of(wire::Opcode::meta_txn, by_value), Errc::ok);
-  // The same value again: it holds no more, and its own number is compared, not the newest.
-  const auto late = client_->call<pb::MetaTxnReply>(wire::Opcode::meta_txn, by_value);
-  ASSERT_TRUE(late);
-  EXPECT_FALSE(late->held());
-  by_value.mutable_then_ops(0)->set_put(made.entry().value());
-  EXPECT_EQ(client_->error_of(wire::Opcode::meta_txn, by_value), Errc::invalid_argument);
-}
-
-TEST_F(ServiceMeta, OneClientCannotUseUpTheKeyNumbers) {
-  const auto made = get(std::string(meta::kKeyCounterKey));
-  const std::uint64_t revision = made.entry().mod_revision();
-  EXPECT_EQ(client_->error_of(wire::Opcode::meta_txn, counter(revision, KeyId::kEnd)),
-            Errc::invalid_argument);
-  const std::uint64_t most = KeyId::kFirst + limits::kKeyCounterStepMax;
-  EXPECT_EQ(client_->error_of(wire::Opcode::meta_txn, counter(revision, most + 1)),
-            Errc::invalid_argument);
-  EXPECT_EQ(client_->error_of(wire::Opcode::meta_txn, counter(revision, most)), Errc::ok);
+// Only by key_draw: a client that set it back would have numbers handed out twice.
+TEST_F(ServiceMeta, G2_key_counter_is_not_written_by_clients) {
+  const std::string key(meta::kKeyCounterKey);
+  const auto made = get(key);
+  ASSERT_TRUE(made.found());
+  meta::pb::KeyCounter record;
+  record.set_next(KeyId::kFirst + 1024);
+  pb::MetaTxnRequest raise = put(key, meta::encode(record));
+  EXPECT_EQ(client_->error_of(wire::Opcode::meta_txn, raise), Errc::permission);
+  auto* const compare = raise.add_compares();
+  compare->set_key(key);
+  compare->set_mod_revision(made.entry().mod_revision());
+  EXPECT_EQ(client_->error_of(wire::Opcode::meta_txn, raise), Errc::permission);
+  EXPECT_EQ(get(key).entry().value(), made.entry().value());
 }
 
 TEST_F(ServiceMeta, TransactionsAreBounded) {
