@@ -120,6 +120,8 @@ Task<Result<bool>> AsyncDisk::is_outdated() {
 // ---- taking the token ----
 
 Task<Result<void>> AsyncDisk::acquire() {
+  // Without the lock: a resize that holds it may ask when its disk is being closed.
+  if (mode_.load() == Mode::closed) co_return Errc::closing;
   const auto lock = co_await token_mutex_.lock();
   if (failure_) co_return *failure_;
   if (mode_.load() == Mode::owner) co_return success();

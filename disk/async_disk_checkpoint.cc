@@ -327,12 +327,16 @@ Task<Result<void>> AsyncDisk::resize(std::uint64_t bytes) {
   VMS_CO_TRY(const auto pass, gate_.enter());
   VMS_CO_CHECK(co_await own_for_maintenance());
   VMS_CO_CHECK(co_await ensure_writable());
+  // To the end: given back between the two steps of a shrink, the disk would have its old size and
+  // zeros in place of what was to be cut off.
+  const auto token = co_await token_mutex_.lock();
+  // It may have been given back, and taken again, since.
+  const bool still_ours = mode_.load() == Mode::owner && writable_.load();
+  if (!still_ours) co_return failure_ ? *failure_ : Error(Errc::busy);
   const std::uint64_t old_bytes = size_bytes();
   if (bytes < old_bytes) VMS_CO_CHECK(co_await zero(bytes, old_bytes - bytes));
   const auto maintenance = co_await maintenance_mutex_.lock();
-  // It may have been given back, and taken again, since.
-  const bool still_ours = mode_.load() == Mode::owner && log_->is_writing();
-  if (!still_ours) co_return failure_ ? *failure_ : Error(Errc::busy);
+  if (mode_.load() != Mode::owner) co_return failure_ ? *failure_ : Error(Errc::closing);
   if (bytes != size_bytes()) {
     LogItem item;
     item.header.kind = wire::RecordKind::resize;

@@ -170,6 +170,37 @@ TEST_F(Promises, CommandBesideAHandOverIsDoneOrRefused) {
   }
 }
 
+// The disk is handed over while a shrink zeroes what it cuts off: refused, the disk has its old
+// size, and everything in it.
+TEST_F(Promises, ShrinkThatIsRefusedTookNothingAway) {
+  create("d");
+  DiskPtr disk = open(a_, "d");
+  write(a_, disk, 0, 40, 2);
+  close(a_, disk);
+  disk = open(a_, "d");
+  disk->set_connected(false);
+  write(a_, disk, 0, 1, 1);
+  hold(a_);
+  const Pending checkpointing = begin(a_, disk->checkpoint());
+  const Pending done = begin(a_, disk->resize(kBlockBytes + 512));  // reads the block it cuts
+  world_.run_for(std::chrono::milliseconds(50));
+  DiskPtr other = open(b_, "d");
+  const Pending written = begin(b_, write_task(other, 0, 1, 3));
+  world_.run_for(std::chrono::milliseconds(400));
+  let_go(a_);
+  ASSERT_TRUE(done->wait(kStuck));
+  ASSERT_TRUE(checkpointing->wait(kStuck));
+  finish(written);
+  close(b_, other);
+  bury_and_start(a_);
+  other = open(b_, "d");
+  const bool told = done->outcome().has_value();
+  EXPECT_EQ(other->size_bytes(), told ? kBlockBytes + 512 : kBlocks * kBlockBytes);
+  const Tags expected = told ? Tags{3} : Tags{3, 2, 2};
+  EXPECT_EQ(read(b_, other, 0, expected.size()), expected);
+  close(b_, other);
+}
+
 // Renewals go round every one and a half seconds, one disk after the other; the release of the last
 // one falls between any two of their frames.
 TEST_F(Promises, RenewalBehindAReleaseHoldsNothing) {
