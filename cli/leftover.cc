@@ -12,11 +12,11 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <limits>
 
 #include "base/bytes.h"
 #include "base/checksum.h"
+#include "base/process.h"
 #include "base/random.h"
 #include "cli/context.h"
 
@@ -26,7 +26,6 @@ namespace {
 constexpr std::size_t kPlaceDigits = 8;
 constexpr std::uint64_t kOldNs = std::uint64_t{24} * 3600 * 1'000'000'000;
 constexpr std::string_view kNoPlace = "00000000";
-constexpr int kStartField = 22;  // of /proc/PID/stat, the first has number 1
 
 std::string hex(std::uint64_t number, int digits) {
   std::array<char, 24> text{};
@@ -59,21 +58,9 @@ std::optional<std::string> place() {
 std::optional<std::uint64_t> start_of(std::uint64_t pid) {
   // A /proc of another space of ids tells of other processes.
   if (link_text("/proc/self") != std::to_string(getpid())) return std::nullopt;
-  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
-  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  // The second field is the program's name in brackets and may hold anything.
-  const std::size_t name_end = text.rfind(") ");
-  if (name_end == std::string::npos) return std::nullopt;
-  std::string_view rest = std::string_view(text).substr(name_end + 2);
-  for (int field = 3; field < kStartField; ++field) {
-    const std::size_t space = rest.find(' ');
-    if (space == std::string_view::npos) return std::nullopt;
-    rest.remove_prefix(space + 1);
-  }
-  std::uint64_t start = 0;
-  const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), start);
-  if (error != std::errc() || start == 0) return std::nullopt;
-  return start;
+  const auto stat = read_process_stat(pid);
+  if (!stat || stat->start_ticks == 0) return std::nullopt;
+  return stat->start_ticks;
 }
 
 bool take_number(std::string_view& text, int base, std::uint64_t& number) {

@@ -12,12 +12,11 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "base/assert.h"
+#include "base/process.h"
 
 namespace vmstore::disk {
 namespace {
@@ -227,24 +226,10 @@ Result<BootId> read_boot_id() {
 }
 
 Result<GuestProcess> read_guest_process(std::uint32_t pid) {
-  VMS_TRY(const std::string text, read_small_file("/proc/" + std::to_string(pid) + "/stat"));
-  // "pid (name) state ...": the name may contain anything, so fields are counted from its end.
-  constexpr int kStartTimeField = 22;
-  constexpr int kFieldAfterName = 3;
-  std::string_view rest(text);
-  const std::size_t name_end = rest.rfind(") ");
-  if (name_end == std::string_view::npos) return Errc::unknown;
-  rest.remove_prefix(name_end + 2);
-  for (int field = kFieldAfterName; field < kStartTimeField; ++field) {
-    const std::size_t space = rest.find(' ');
-    if (space == std::string_view::npos) return Errc::unknown;
-    rest.remove_prefix(space + 1);
-  }
+  VMS_TRY(const ProcessStat stat, read_process_stat(pid));
   GuestProcess process;
   process.pid = pid;
-  const auto [end, error] =
-      std::from_chars(rest.data(), rest.data() + rest.size(), process.start_time);
-  if (error != std::errc() || end == rest.data()) return Errc::unknown;
+  process.start_time = stat.start_ticks;
   return process;
 }
 
