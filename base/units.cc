@@ -122,6 +122,7 @@ Result<DiskReference> parse_disk_reference(std::string_view text) {
 
 std::string absolute_endpoint(std::string_view text, std::string_view folder) {
   constexpr std::string_view kUnixPrefix = "unix:";
+  if (text.starts_with("tcp://")) return std::string(text);
   const bool is_unix = text.starts_with(kUnixPrefix);
   if (is_unix) text.remove_prefix(kUnixPrefix.size());
   const bool is_host = !is_unix && text.find('/') == std::string_view::npos &&

@@ -91,4 +91,22 @@ class AsioSocket {
   std::shared_ptr<State> state_;
 };
 
+/// Closes a socket when it is too late, unless it is destroyed before.
+class CloseTimer {
+ public:
+  CloseTimer(AsioSocket& socket, Duration after)
+      : io_(socket.io()),
+        timer_(io_.start_timer(io_.now() + after, [&socket] { socket.close(); })) {}
+  CloseTimer(const CloseTimer&) = delete;
+  CloseTimer& operator=(const CloseTimer&) = delete;
+  ~CloseTimer() { io_.cancel_timer(timer_); }
+
+ private:
+  IoThread& io_;
+  Scheduler::TimerId timer_;
+};
+
+/// A connected TCP socket that a listener accepted, with the buffers and options of ours.
+[[nodiscard]] AsioSocket tuned_socket(IoThread& io, int socket_fd);
+
 }  // namespace vmstore::net

@@ -15,7 +15,7 @@
 #include "base/scheduler.h"
 #include "net/asio_connection.h"
 #include "net/asio_socket.h"
-#include "net/socket_address.h"
+#include "net/tls_connection.h"
 
 namespace vmstore::net {
 namespace {
@@ -72,21 +72,6 @@ Error dial_error(int os_errno) {
   }
 }
 
-/// Closes a socket when it is too late, unless it is destroyed before.
-class CloseTimer {
- public:
-  CloseTimer(AsioSocket& socket, Duration after)
-      : io_(socket.io()),
-        timer_(io_.start_timer(io_.now() + after, [&socket] { socket.close(); })) {}
-  CloseTimer(const CloseTimer&) = delete;
-  CloseTimer& operator=(const CloseTimer&) = delete;
-  ~CloseTimer() { io_.cancel_timer(timer_); }
-
- private:
-  IoThread& io_;
-  Scheduler::TimerId timer_;
-};
-
 Task<Result<void>> finish_connecting(AsioSocket& socket) {
   const CloseTimer timer(socket, limits::kHandshakeTimeout);
   co_await socket.writable();
@@ -132,11 +117,20 @@ Result<void> bind_tcp(int fd, SocketAddress& address) {
   return success();
 }
 
+Reach reach_of(const std::shared_ptr<const TlsContext>& tls) {
+  return tls ? Reach::everywhere : Reach::loopback;
+}
+
 bool is_out_of_resources(int os_errno) {
   return os_errno == EMFILE || os_errno == ENFILE || os_errno == ENOBUFS || os_errno == ENOMEM;
 }
 
 }  // namespace
+
+AsioSocket tuned_socket(IoThread& io, int socket_fd) {
+  tune(socket_fd, false);
+  return {io, socket_fd};
+}
 
 std::unique_ptr<Connection> adopt_socket(IoThread& io, int socket_fd) {
   AsioSocket socket(io, socket_fd);
@@ -146,7 +140,7 @@ std::unique_ptr<Connection> adopt_socket(IoThread& io, int socket_fd) {
 }
 
 Task<Result<std::unique_ptr<Connection>>> AsioDialer::dial(Endpoint endpoint) {
-  VMS_CO_TRY(const SocketAddress address, parse_endpoint(endpoint));
+  VMS_CO_TRY(const SocketAddress address, parse_endpoint(endpoint, reach_of(tls_)));
   VMS_CO_TRY(OwnedFd fd, make_socket(address));
   const int connected = ::connect(fd.get(), address.raw(), address.length);
   const int error = connected == 0 ? 0 : errno;
@@ -154,6 +148,10 @@ Task<Result<std::unique_ptr<Connection>>> AsioDialer::dial(Endpoint endpoint) {
   AsioSocket socket(io_, fd.let_go());
   if (error == EINPROGRESS) VMS_CO_CHECK(co_await finish_connecting(socket));
   tune(socket.fd(), address.is_unix());
+  if (tls_ && !address.is_unix()) {
+    std::string host = host_of(address);
+    co_return co_await connect_tls(std::move(socket), tls_, std::move(host));
+  }
   std::unique_ptr<Connection> connection = std::make_unique<AsioConnection>(std::move(socket));
   co_return connection;
 }
@@ -179,7 +177,7 @@ AsioListener::~AsioListener() {
 Result<std::unique_ptr<AsioListener>> AsioListener::listen(IoThread& io,
                                                            const Endpoint& endpoint,
                                                            const ListenOptions& options) {
-  VMS_TRY(SocketAddress address, parse_endpoint(endpoint));
+  VMS_TRY(SocketAddress address, parse_endpoint(endpoint, options.reach));
   VMS_TRY(OwnedFd fd, make_socket(address));
   const auto bound = address.is_unix() ? bind_unix(fd.get(), address, options.socket_mode)
                                        : bind_tcp(fd.get(), address);
@@ -193,9 +191,14 @@ Result<std::unique_ptr<AsioListener>> AsioListener::listen(IoThread& io,
 }
 
 Task<Result<std::unique_ptr<Connection>>> AsioListener::accept() {
+  VMS_CO_TRY(const int fd, co_await accept_socket());
+  co_return adopt_socket(state_->io, fd);
+}
+
+Task<Result<int>> AsioListener::accept_socket() {
   while (!state_->socket.is_closed()) {
     const int fd = ::accept4(state_->socket.fd(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd >= 0) co_return adopt_socket(state_->io, fd);
+    if (fd >= 0) co_return fd;
     if (errno == EAGAIN) {
       co_await state_->socket.readable();
     } else if (is_out_of_resources(errno)) {

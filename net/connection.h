@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Connection, Listener, Dialer: the transport seam, whole frames in order.
-// Production: Asio over unix sockets (and TCP, on loopback only until TLS exists).
+// Production: Asio over unix sockets, and TLS over TCP.
 // Simulation: tests/support/sim_network.
 #pragma once
 
@@ -12,6 +12,7 @@
 #include "base/result.h"
 #include "base/scheduler.h"
 #include "base/task.h"
+#include "net/certificate_name.h"
 #include "wire/frame.h"
 
 namespace vmstore::net {
@@ -20,6 +21,7 @@ struct PeerCredentials {
   bool same_host = false;  // unix socket
   std::uint32_t pid = 0;
   std::uint32_t uid = 0;
+  std::shared_ptr<const CertificateName> certificate;  // TLS: who the store's authority says it is
 };
 
 /// THREADS: the scheduler's. At most one send and one receive at a time (RpcPeer sees to it).
@@ -42,7 +44,7 @@ class Connection {
   [[nodiscard]] virtual PeerCredentials peer() const noexcept = 0;
 };
 
-/// "unix:/path", "/path" or "host:port".
+/// "unix:/path", "/path", "address:port" or "tcp://address:port".
 struct Endpoint {
   std::string text;
 };

@@ -194,8 +194,11 @@ Task<bool> NodeClient::State::run_session(Ptr state, std::unique_ptr<Connection>
   state->scheduler.spawn(run_peer(state, opened));
   const auto greeted = co_await hello(state, opened);
   if (!greeted || opened->is_closed()) {
+    // Over TLS a node says only now that it does not take our certificate.
+    const bool was_refused = opened->is_closed() && is_refusal(opened->end_reason());
+    const Error why = was_refused || greeted ? opened->end_reason() : greeted.error();
     opened->close();
-    if (!greeted) state->note_failure(greeted.error());
+    if (was_refused || !greeted) state->note_failure(why);
     co_return false;
   }
   state->info = *greeted;

@@ -453,6 +453,9 @@ Event& RpcPeer::closed() noexcept {
 bool RpcPeer::is_closed() const noexcept {
   return state_->closed;
 }
+Error RpcPeer::end_reason() const noexcept {
+  return state_->reason;
+}
 PeerCredentials RpcPeer::peer() const noexcept {
   return state_->connection->peer();
 }

@@ -63,6 +63,8 @@ class RpcPeer {
 
   void close() noexcept;
   [[nodiscard]] bool is_closed() const noexcept;
+  /// Why it is over. REQUIRES: is_closed().
+  [[nodiscard]] Error end_reason() const noexcept;
   /// Set once the connection is over; handlers may still be at work.
   [[nodiscard]] Event& closed() noexcept;
   [[nodiscard]] PeerCredentials peer() const noexcept;

@@ -53,7 +53,7 @@ THIRD_PARTIES = [
     (r"google/protobuf/|.*\.pb\.h$", r"(wire|meta|storaged|disk|net|cli|tests)/.*"),
     (r"nbdkit-", r"nbd-plugin/.*|tests/unit/nbd-plugin/.*"),
     (r"fuse3?[/_.]|fuse_lowlevel\.h", r"fuse/.*"),
-    (r"openssl/", r"base/checksum\.cc|net/tls[^/]*"),
+    (r"openssl/", r"base/checksum\.cc|(tests/unit/)?net/tls[^/]*"),
     (r"xxh(ash|_x86dispatch)\.h", r"base/checksum\.cc|net/tls[^/]*"),
     (r"libnbd\.h", r"(cli|bench|tests)/.*"),
     (r"(spdlog|fmt)/", r"base/log\.cc"),

@@ -25,6 +25,15 @@ TEST(Endpoint, LoopbackAddressesKeepTheirText) {
     EXPECT_EQ(endpoint_of(*address).text, text);
   }
   EXPECT_EQ(endpoint_of(*parse_endpoint({"localhost:5"})).text, "127.0.0.1:5");
+  EXPECT_EQ(endpoint_of(*parse_endpoint({"tcp://127.0.0.1:5"})).text, "127.0.0.1:5");
+  EXPECT_EQ(host_of(*parse_endpoint({"[::1]:80"})), "::1");
+}
+
+TEST(Endpoint, WithTlsAnyAddressIsWithinReachButNoName) {
+  for (const char* text : {"0.0.0.0:1", "192.0.2.1:7", "[2001:db8::1]:1"}) {
+    EXPECT_EQ(endpoint_of(*parse_endpoint({text}, Reach::everywhere)).text, text);
+  }
+  EXPECT_EQ(parse_endpoint({"node1.example:7"}, Reach::everywhere).error(), Errc::unsupported);
 }
 
 TEST(Endpoint, WhatIsNotLoopbackNeedsTls) {

@@ -23,6 +23,7 @@
 #include "net/block_on.h"
 #include "net/io_thread.h"
 #include "net/rpc_peer.h"
+#include "net/tls_listener.h"
 
 namespace vmstore::net::test {
 
@@ -63,16 +64,14 @@ inline wire::Frame request_of(std::uint64_t id,
   return frame;
 }
 
-/// A client of a unix socket that keeps to no rule.
+/// A client of a unix or TCP socket that keeps to no rule.
 class RawClient {
  public:
-  explicit RawClient(const std::string& path)
-      : fd_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    path.copy(address.sun_path, sizeof(address.sun_path) - 1);
-    const auto* const raw = reinterpret_cast<const sockaddr*>(&address);
-    EXPECT_EQ(::connect(fd_, raw, sizeof(address)), 0);
+  explicit RawClient(const std::string& endpoint) {
+    const auto address = parse_endpoint({endpoint});
+    EXPECT_TRUE(address);
+    fd_ = ::socket(address->storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    EXPECT_EQ(::connect(fd_, address->raw(), address->length), 0);
   }
   RawClient(const RawClient&) = delete;
   RawClient& operator=(const RawClient&) = delete;
@@ -133,7 +132,7 @@ class RawClient {
   }
 
  private:
-  int fd_;
+  int fd_ = -1;
 };
 
 /// Accepts connections and serves requests on a thread of its own.
@@ -141,10 +140,11 @@ class Server {
  public:
   Server(const std::string& endpoint, RpcPeer::Handler handler)
       : io_("server"), handler_(std::move(handler)) {
-    auto listener = AsioListener::listen(io_, {endpoint}, {});
-    EXPECT_TRUE(listener);
-    listener_ = std::move(*listener);
-    io_.post([this] { io_.spawn(accept_all()); });
+    start(AsioListener::listen(io_, {endpoint}, {}));
+  }
+  Server(std::shared_ptr<const TlsContext> tls, RpcPeer::Handler handler)
+      : io_("server"), handler_(std::move(handler)) {
+    start(TlsListener::listen(io_, {"127.0.0.1:0"}, std::move(tls)));
   }
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
@@ -152,7 +152,7 @@ class Server {
     io_.stop();
     listener_.reset();
   }
-  [[nodiscard]] std::string endpoint() const { return listener_->endpoint().text; }
+  [[nodiscard]] std::string endpoint() const { return endpoint_; }
   [[nodiscard]] IoThread& io() { return io_; }
   /// Waits until so many connections have ended, and tells why each did.
   std::vector<Errc> wait_ended(std::size_t count) {
@@ -162,11 +162,27 @@ class Server {
     return ends_;
   }
 
+  [[nodiscard]] std::vector<PeerCredentials> peers() {
+    const std::lock_guard lock(mutex_);
+    return peers_;
+  }
+
  private:
+  template <class Listening>
+  void start(Listening listening) {
+    ASSERT_TRUE(listening);
+    endpoint_ = (*listening)->endpoint().text;
+    listener_ = std::move(*listening);
+    io_.post([this] { io_.spawn(accept_all()); });
+  }
   Task<void> accept_all() {
     while (true) {
       auto connection = co_await listener_->accept();
       if (!connection) co_return;
+      {
+        const std::lock_guard lock(mutex_);
+        peers_.push_back((*connection)->peer());
+      }
       io_.spawn(serve(std::move(*connection)));
     }
   }
@@ -180,10 +196,12 @@ class Server {
 
   IoThread io_;
   RpcPeer::Handler handler_;
-  std::unique_ptr<AsioListener> listener_;
+  std::string endpoint_;
+  std::unique_ptr<Listener> listener_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<Errc> ends_;
+  std::vector<PeerCredentials> peers_;
 };
 
 /// Answers with what it was asked.
