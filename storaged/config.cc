@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/units.h"
+#include "net/socket_address.h"
 
 namespace vmstore::storaged {
 namespace {
@@ -49,6 +50,19 @@ bool apply_size(const std::string& text, std::uint64_t& into) {
   return size.has_value();
 }
 
+bool is_tcp(std::string_view endpoint) {
+  if (unix_path(endpoint)) return false;
+  const net::Endpoint address{std::string(endpoint)};
+  return net::parse_endpoint(address, net::Reach::everywhere).has_value();
+}
+
+bool are_endpoints(std::string_view listen) {
+  const auto all = listen_endpoints(listen);
+  return !all.empty() && std::all_of(all.begin(), all.end(), [](const std::string& each) {
+    return unix_path(each).has_value() || is_tcp(each);
+  });
+}
+
 constexpr std::array kSettings{
     Setting{"data",
             [](const std::string& text, Config& config) {
@@ -58,7 +72,7 @@ constexpr std::array kSettings{
     Setting{"listen",
             [](const std::string& text, Config& config) {
               config.listen = text;
-              return unix_path(text).has_value();
+              return are_endpoints(text);
             }},
     Setting{"http",
             [](const std::string& text, Config& config) {
@@ -83,6 +97,21 @@ constexpr std::array kSettings{
             [](const std::string& text, Config& config) {
               config.collect_by_itself = text == "auto";
               return text == "auto" || text == "manual";
+            }},
+    Setting{"tls_ca",
+            [](const std::string& text, Config& config) {
+              config.tls.ca = text;
+              return !text.empty();
+            }},
+    Setting{"tls_cert",
+            [](const std::string& text, Config& config) {
+              config.tls.certificate = text;
+              return !text.empty();
+            }},
+    Setting{"tls_key",
+            [](const std::string& text, Config& config) {
+              config.tls.key = text;
+              return !text.empty();
             }},
 };
 
@@ -187,6 +216,14 @@ std::optional<std::string> check(const Config& config) {
     return "--restore-meta excludes --create and --rebuild-meta";
   }
   if (config.accept_loss && !restore) return "--accept-loss belongs to --restore-meta";
+  if (!config.tls.empty() && !config.tls.complete()) {
+    return "TLS needs all of --tls-ca, --tls-cert and --tls-key";
+  }
+  for (const std::string& endpoint : listen_endpoints(config.listen)) {
+    if (!is_tcp(endpoint) || config.tls.complete()) continue;
+    return "cannot listen on '" + endpoint +
+           "' without TLS: give --tls-ca, --tls-cert and --tls-key (vmstore cert issue)";
+  }
   return std::nullopt;
 }
 
@@ -226,6 +263,16 @@ std::optional<std::string> unix_path(std::string_view endpoint) {
   return std::string(endpoint);
 }
 
+std::vector<std::string> listen_endpoints(std::string_view listen) {
+  std::vector<std::string> endpoints;
+  while (!listen.empty()) {
+    const auto comma = std::min(listen.find(','), listen.size());
+    endpoints.emplace_back(listen.substr(0, comma));
+    listen.remove_prefix(std::min(comma + 1, listen.size()));
+  }
+  return endpoints;
+}
+
 std::optional<FileProblem> apply_config_text(std::string_view text,
                                              const std::string& file,
                                              Config& config) {
@@ -259,18 +306,30 @@ Parsed parse_config(int argc, const char* const* argv) {
                                     ->type_name("FILE");
   std::array<std::string, kSettings.size()> texts;
   std::array<CLI::Option*, kSettings.size()> options{};
-  const std::array<const char*, kSettings.size()> flags{
-      "-d,--data", "-l,--listen", "--http", "--journal-size", "--reserve", "--log-level", "--gc"};
+  const std::array<const char*, kSettings.size()> flags{"-d,--data",
+                                                        "-l,--listen",
+                                                        "--http",
+                                                        "--journal-size",
+                                                        "--reserve",
+                                                        "--log-level",
+                                                        "--gc",
+                                                        "--tls-ca",
+                                                        "--tls-cert",
+                                                        "--tls-key"};
   const std::array<const char*, kSettings.size()> types{
-      "DIR", "unix:PATH", "ADDRESS", "SIZE", "SIZE", "LEVEL", "MODE"};
+      "DIR", "ENDPOINT,...", "ADDRESS", "SIZE", "SIZE", "LEVEL", "MODE", "FILE", "FILE", "FILE"};
   const std::array<const char*, kSettings.size()> help{
       "Data folder",
-      "Socket to serve on (default: vmstored.sock in the data folder)",
+      "Where to serve: unix:PATH, and with TLS ADDRESS:PORT (default: vmstored.sock in the data "
+      "folder)",
       "Health and metrics: loopback HOST:PORT (port 0: any free one), unix:PATH or off",
       "Size of the journal of a new store (default 256M)",
       "Space kept for acknowledged data and for freeing",
       "debug, info, warning or error",
-      "Garbage collection: auto or manual"};
+      "Garbage collection: auto or manual",
+      "Certificate of the store's authority",
+      "This node's certificate",
+      "Its key"};
   for (std::size_t i = 0; i < kSettings.size(); ++i) {
     std::string variable = "VMSTORE_" + std::string(kSettings[i].name);
     std::transform(variable.begin(), variable.end(), variable.begin(), [](unsigned char c) {
@@ -297,10 +356,10 @@ Parsed parse_config(int argc, const char* const* argv) {
   }
   if (const auto wrong = check(config)) return {std::nullopt, fail(*wrong)};
   if (config.listen.empty()) config.listen = "unix:" + config.data_folder + "/vmstored.sock";
-  if (!unix_path(config.listen)) {
+  if (!are_endpoints(config.listen)) {
     return {std::nullopt,
             fail("cannot listen on '" + config.listen +
-                 "': an absolute unix path of up to 100 characters is needed")};
+                 "': an absolute unix path of up to 100 characters is needed, or ADDRESS:PORT")};
   }
   return {std::move(config), 0};
 }

@@ -7,16 +7,21 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/log.h"
 #include "base/result.h"
+#include "net/tls_context.h"
 
 namespace vmstore::storaged {
 
 struct Config {
   std::string data_folder;
-  std::string listen;  // unix:PATH; empty: <data folder>/vmstored.sock
-  std::string http;    // unix:PATH or loopback HOST:PORT; empty: none
+  /// unix:PATH, ADDRESS:PORT (with TLS), or several, with commas; empty:
+  /// <data folder>/vmstored.sock.
+  std::string listen;
+  net::TlsFiles tls;
+  std::string http;  // unix:PATH or loopback HOST:PORT; empty: none
   std::uint64_t journal_bytes = 0;
   std::uint64_t reserve_bytes = 0;
   LogLevel log_level = LogLevel::info;
@@ -33,6 +38,8 @@ struct Config {
 
 /// The path behind "unix:".
 [[nodiscard]] std::optional<std::string> unix_path(std::string_view endpoint);
+/// The parts of `listen`.
+[[nodiscard]] std::vector<std::string> listen_endpoints(std::string_view listen);
 
 /// A program that goes on has a config; one that ends (an error, --help, --version) has the exit
 /// code, and has said why.

@@ -18,6 +18,7 @@
 #include "net/asio_transport.h"
 #include "net/block_on.h"
 #include "net/io_thread.h"
+#include "net/tls_listener.h"
 #include "storaged/descriptors.h"
 #include "storaged/http.h"
 #include "storaged/node.h"
@@ -106,7 +107,8 @@ struct Daemon::State {
   std::unique_ptr<meta::RocksStore> rocks;
   std::unique_ptr<meta::LoggedStore> meta;
   std::unique_ptr<Node> node;
-  std::unique_ptr<net::AsioListener> listener;
+  std::vector<std::unique_ptr<net::Listener>> listeners;
+  std::string endpoint;  // where they listen
   std::unique_ptr<HttpServer> http;
   bool stopping = false;
   bool stopped = false;
@@ -117,8 +119,10 @@ struct Daemon::State {
   [[nodiscard]] Result<void> start_node();
   [[nodiscard]] Result<void> listen();
   [[nodiscard]] Result<void> serve_http();
-  [[nodiscard]] Task<void> accept();
-  [[nodiscard]] Task<void> close_listener();
+  [[nodiscard]] Result<void> listen_at(const std::string& where);
+  [[nodiscard]] Result<std::shared_ptr<const net::TlsContext>> load_tls() const;
+  [[nodiscard]] Task<void> accept(net::Listener& listener);
+  [[nodiscard]] Task<void> close_listeners();
 };
 
 /// The data folder, with the store that was there before if one is remembered.
@@ -228,21 +232,53 @@ Result<void> Daemon::State::start_node() {
   return started;
 }
 
-Result<void> Daemon::State::listen() {
-  auto opened = net::AsioListener::listen(*io, net::Endpoint{config.listen}, net::ListenOptions());
-  if (!opened) {
-    VMS_LOG(
-        error, "node", "cannot listen on " << config.listen << ": " << to_string(opened.error()));
-    return opened.error();
+/// The node's own certificate: one of another store would turn everybody away.
+Result<std::shared_ptr<const net::TlsContext>> Daemon::State::load_tls() const {
+  VMS_TRY(auto tls, net::TlsContext::load(config.tls));
+  const std::string& file = config.tls.certificate;
+  if (tls->own().store != folder->identity().store) {
+    VMS_LOG(error, "node", file << " is of another store, " << tls->own().store.hex());
+    return Errc::foreign_store;
   }
-  listener = std::move(*opened);
-  io->post([this] { io->spawn(accept()); });
+  if (tls->own().role != net::Role::node) {
+    VMS_LOG(error, "node", file << " is not a node's: " << net::role_name(tls->own().role));
+    return Errc::invalid_argument;
+  }
+  return tls;
+}
+
+Result<void> Daemon::State::listen_at(const std::string& where) {
+  std::unique_ptr<net::Listener> opened;
+  std::string at = where;
+  if (unix_path(where)) {
+    VMS_TRY(opened, net::AsioListener::listen(*io, net::Endpoint{where}, net::ListenOptions()));
+  } else {
+    VMS_TRY(auto tls, load_tls());
+    VMS_TRY(auto secured, net::TlsListener::listen(*io, net::Endpoint{where}, std::move(tls)));
+    at = secured->endpoint().text;
+    opened = std::move(secured);
+  }
+  listeners.push_back(std::move(opened));
+  endpoint += (endpoint.empty() ? "" : ",") + at;
   return success();
 }
 
-Task<void> Daemon::State::accept() {
+Result<void> Daemon::State::listen() {
+  for (const std::string& where : listen_endpoints(config.listen)) {
+    const auto listening = listen_at(where);
+    if (listening) continue;
+    VMS_LOG(error, "node", "cannot listen on " << where << ": " << to_string(listening.error()));
+    return listening;
+  }
+  io->post([this] {
+    for (const auto& listener : listeners) io->spawn(accept(*listener));
+  });
+  return success();
+}
+
+Task<void> Daemon::State::accept(net::Listener& listener) {
   while (!stopping) {
-    auto connection = co_await listener->accept();
+    auto connection = co_await listener.accept();
     if (connection) {
       node->serve(std::move(*connection));
     } else if (!stopping) {
@@ -253,9 +289,9 @@ Task<void> Daemon::State::accept() {
   }
 }
 
-Task<void> Daemon::State::close_listener() {
+Task<void> Daemon::State::close_listeners() {
   stopping = true;
-  if (listener) listener->close();
+  for (const auto& listener : listeners) listener->close();
   co_return;
 }
 
@@ -307,7 +343,7 @@ void Daemon::stop() {
   if (std::exchange(s.stopped, true)) return;
   s.http.reset();
   if (s.io) {
-    net::block_on(*s.io, s.close_listener());
+    net::block_on(*s.io, s.close_listeners());
     if (s.node) net::block_on(*s.io, s.node->stop());
     if (s.meta) net::block_on(*s.io, s.meta->close());
     if (s.rocks) ignore(net::block_on(*s.io, s.rocks->close()), "logged where it failed");
@@ -315,7 +351,7 @@ void Daemon::stop() {
   s.journal_pool.reset();
   s.pool.reset();
   if (s.io) s.io->stop();
-  s.listener.reset();
+  s.listeners.clear();
   s.node.reset();
   s.meta.reset();
   s.rocks.reset();
@@ -323,7 +359,7 @@ void Daemon::stop() {
 }
 
 const std::string& Daemon::endpoint() const noexcept {
-  return state_->config.listen;
+  return state_->endpoint;
 }
 
 std::string Daemon::http() const {

@@ -48,7 +48,7 @@ struct NodeOptions {
   std::uint64_t reserve_bytes = 0;   // kept for acknowledged data and for freeing
   std::uint32_t own_uid = 0;         // besides root, the only user that unix sockets serve
   std::size_t open_keys_max = 512;   // see BlockStoreOptions
-  bool serve_network_peers = false;  // peers without a unix user; there is no TLS yet
+  bool serve_network_peers = false;  // with every right, though nobody knows who: simulations
   std::string data_folder;           // for people
   std::string version;
   bool collect_by_itself = true;       // start rounds of garbage collection when it pays

@@ -14,6 +14,7 @@
 #include "meta/request_check.h"
 #include "meta/schema.h"
 #include "storaged/node.h"
+#include "storaged/rights.h"
 #include "storaged/service.h"
 #include "storaged/session.h"
 #include "wire/vmstore.pb.h"
@@ -178,9 +179,14 @@ Task<net::Answer> get(Node& node, wire::Frame request) {
   co_return answer_with(reply);
 }
 
-Task<net::Answer> txn(Node& node, wire::Frame request) {
+Task<net::Answer> txn(Node& node, Session& session, wire::Frame request) {
   VMS_ANSWER_TRY(const auto message, wire::parse<pb::MetaTxnRequest>(request.control));
   VMS_ANSWER_TRY(auto wanted, get_txn(message));
+  if (session.role() != net::Role::admin) {
+    std::vector<std::string> disks = session.disks().patterns();
+    VMS_ANSWER_TRY(wanted,
+                   co_await narrow_for_client(node.meta(), std::move(wanted), std::move(disks)));
+  }
   VMS_ANSWER_CHECK(co_await check_names(node, wanted.then_ops));
   VMS_ANSWER_CHECK(co_await check_names(node, wanted.else_ops));
   VMS_ANSWER_TRY(const auto outcome, co_await node.meta().txn(std::move(wanted)));
@@ -246,7 +252,7 @@ Task<net::Answer> serve_meta(Node& node, Session& session, wire::Frame request) 
     case wire::Opcode::meta_get:
       return get(node, std::move(request));
     case wire::Opcode::meta_txn:
-      return txn(node, std::move(request));
+      return txn(node, session, std::move(request));
     case wire::Opcode::meta_range:
       return range(node, std::move(request));
     case wire::Opcode::meta_watch:

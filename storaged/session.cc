@@ -10,6 +10,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "storaged/node.h"
+#include "storaged/rights.h"
 #include "storaged/service.h"
 #include "wire/messages.h"
 #include "wire/vmstore.pb.h"
@@ -40,6 +41,10 @@ std::string encode_event(std::uint64_t watch, const meta::Event& event) {
   return wire::serialize(message);
 }
 
+std::vector<std::string> patterns_of(const net::PeerCredentials& peer) {
+  return peer.certificate ? peer.certificate->disks : std::vector<std::string>();
+}
+
 /// Nobody sends a node descriptors; a frame's receiver owns them.
 void close_descriptors(const wire::Frame& frame) noexcept {
   for (const int fd : frame.descriptors) ::close(fd);
@@ -51,6 +56,8 @@ Session::Session(Node& node, SessionId id, std::unique_ptr<net::Connection> conn
     : node_(node),
       id_(id),
       credentials_(connection->peer()),
+      role_(role_of(credentials_, node.options())),
+      disks_(node, patterns_of(credentials_)),
       events_changed_(node.scheduler()),
       greeted_event_(node.scheduler()),
       tasks_(node.scheduler()),
@@ -101,12 +108,6 @@ Task<void> Session::end_if_silent() {
 
 // ---- requests ----
 
-bool Session::is_allowed() const noexcept {
-  // Without TLS a network peer has no identity: such listeners are loopback only, see config.
-  if (!credentials_.same_host) return node_.options().serve_network_peers;
-  return credentials_.uid == 0 || credentials_.uid == node_.options().own_uid;
-}
-
 Task<net::Answer> Session::handle(wire::Frame request) {
   const wire::Opcode opcode = request.header.opcode;
   const TimePoint began = node_.scheduler().now();
@@ -121,9 +122,14 @@ Task<net::Answer> Session::dispatch(wire::Frame request) {
     co_return refuse(Errc::invalid_argument);
   }
   if (!greeted_) co_return hello(request);
+  if (request.header.opcode == wire::Opcode::hello) co_return refuse(Errc::invalid_argument);
+  if (!is_known(request.header.opcode)) co_return refuse(Errc::unsupported);
+  if (!may_ask(role(), request.header.opcode)) co_return refuse(Errc::permission);
+  VMS_ANSWER_CHECK(check_request(role(), request));
+  if (disks_.are_limited()) VMS_ANSWER_CHECK(co_await disks_.check(request));
   switch (request.header.opcode) {
     case wire::Opcode::hello:
-      co_return refuse(Errc::invalid_argument);  // once is enough
+      break;  // once is enough
     case wire::Opcode::ping:
       co_return net::Answer{};
     case wire::Opcode::key_create:
@@ -163,7 +169,7 @@ Task<net::Answer> Session::dispatch(wire::Frame request) {
 }
 
 net::Answer Session::hello(const wire::Frame& request) {
-  if (!is_allowed()) {
+  if (!role_) {
     VMS_LOG(
         warning,
         "session",

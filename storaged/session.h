@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 
@@ -18,6 +19,7 @@
 #include "base/sync.h"
 #include "meta/meta_store.h"
 #include "net/rpc_peer.h"
+#include "storaged/disk_rights.h"
 #include "wire/frame.h"
 
 namespace vmstore::storaged {
@@ -46,6 +48,9 @@ class Session : public std::enable_shared_from_this<Session> {
   [[nodiscard]] const std::string& program() const noexcept { return program_; }
   [[nodiscard]] std::uint32_t pid() const noexcept { return pid_; }
   [[nodiscard]] bool same_host() const noexcept { return credentials_.same_host; }
+  /// REQUIRES: a request is served: nobody without a role gets that far.
+  [[nodiscard]] net::Role role() const noexcept { return *role_; }
+  [[nodiscard]] const DiskRights& disks() const noexcept { return disks_; }
   [[nodiscard]] bool is_closed() const noexcept { return ended_ || peer_.is_closed(); }
   [[nodiscard]] TimePoint last_heard() const noexcept { return peer_.last_heard(); }
 
@@ -70,7 +75,6 @@ class Session : public std::enable_shared_from_this<Session> {
   [[nodiscard]] Task<net::Answer> handle(wire::Frame request);
   [[nodiscard]] Task<net::Answer> dispatch(wire::Frame request);
   [[nodiscard]] net::Answer hello(const wire::Frame& request);
-  [[nodiscard]] bool is_allowed() const noexcept;
   [[nodiscard]] Task<void> end_if_silent();
   [[nodiscard]] Task<void> send_events();
   void queue_event(std::uint64_t watch, const meta::Event& event);
@@ -79,6 +83,8 @@ class Session : public std::enable_shared_from_this<Session> {
   Node& node_;
   SessionId id_;
   net::PeerCredentials credentials_;
+  std::optional<net::Role> role_;  // none: refused
+  DiskRights disks_;
   std::string program_;
   std::uint32_t pid_ = 0;
   bool greeted_ = false;

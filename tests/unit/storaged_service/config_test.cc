@@ -64,6 +64,20 @@ TEST(Config, WrongUseEndsWithExitCodeTwo) {
   EXPECT_EQ(parse({"--version"}).exit_code, 0);
 }
 
+TEST(Config, TcpWithoutTlsIsRefused) {
+  for (const char* endpoint : {"0.0.0.0:9700", "127.0.0.1:9700", "unix:/s/sock,[::1]:0"}) {
+    EXPECT_EQ(parse({"--data", "/s", "--listen", endpoint}).exit_code, 2) << endpoint;
+    EXPECT_EQ(parse({"-d", "/s", "-l", endpoint, "--tls-ca", "a"}).exit_code, 2) << endpoint;
+    const Parsed parsed =
+        parse({"-d", "/s", "-l", endpoint, "--tls-ca", "a", "--tls-cert", "b", "--tls-key", "c"});
+    ASSERT_TRUE(parsed.config) << endpoint;
+    EXPECT_EQ(parsed.config->tls.key, "c");
+  }
+  EXPECT_EQ(parse({"-d", "/s", "--tls-cert", "b"}).exit_code, 2);
+  EXPECT_EQ(listen_endpoints("unix:/a,127.0.0.1:1"),
+            (std::vector<std::string>{"unix:/a", "127.0.0.1:1"}));
+}
+
 TEST(Config, UnknownKeyIsNamedWithItsLineAndTheNearestOne) {
   Config config;
   const auto wrong = apply_config_text("# store\n[node]\njurnal_size = \"8M\"\n", "a.toml", config);

@@ -21,6 +21,7 @@
 #include "net/block_on.h"
 #include "net/io_thread.h"
 #include "net/rpc_peer.h"
+#include "net/tls_authority.h"
 #include "storaged/descriptors.h"
 #include "storaged/gc.h"
 #include "storaged/key_files.h"
@@ -34,7 +35,8 @@ namespace {
 /// One connection that said hello.
 class Caller {
  public:
-  explicit Caller(const std::string& endpoint) : io_("caller"), dialer_(io_) {
+  explicit Caller(const std::string& endpoint, std::shared_ptr<const net::TlsContext> tls = nullptr)
+      : io_("caller"), dialer_(io_, std::move(tls)) {
     auto connection = net::block_on(io_, dialer_.dial(net::Endpoint{endpoint}));
     EXPECT_TRUE(connection) << to_string(connection.error());
     if (!connection) return;
@@ -181,6 +183,75 @@ TEST_F(DaemonTest, ServesAndKeepsTheCatalogueAcrossRestarts) {
   EXPECT_EQ(wire::get_id<StoreId>(caller.greeted()->store_id()), store);
   EXPECT_EQ(caller.greeted()->start_count(), 2U);
   EXPECT_TRUE(has_name(caller, "a"));
+}
+
+/// The files of a certificate, in `root`; what it says in reply to questions of openssl is in
+/// tls_session_test.
+net::TlsFiles write_certificate(const std::string& root,
+                                const net::CertificatePair& authority,
+                                StoreId store,
+                                net::Role role) {
+  const auto now = std::chrono::time_point_cast<Duration>(std::chrono::system_clock::now());
+  net::CertificateRequest request;
+  request.name = {store, role, {}, "test"};
+  if (role == net::Role::node) request.hosts = {"127.0.0.1"};
+  request.validity = {now - 1h, now + 1h};
+  const auto pair = net::issue_certificate(authority, request);
+  EXPECT_TRUE(pair);
+  const std::string stem = root + "/" + std::string(net::role_name(role));
+  net::TlsFiles files{root + "/ca.pem", stem + ".pem", stem + ".key"};
+  std::ofstream(files.ca) << authority.certificate;
+  std::ofstream(files.certificate) << pair->certificate;
+  std::ofstream(files.key) << pair->key;
+  std::filesystem::permissions(files.key, std::filesystem::perms::owner_read);
+  return files;
+}
+
+TEST_F(DaemonTest, ServesOverTlsWhatTheCertificateAllowsBesideItsUnixSocket) {
+  StoreId store;
+  {
+    Daemon daemon(config_);
+    ASSERT_TRUE(daemon.start());
+    Caller caller(config_.listen);
+    store = wire::get_id<StoreId>(caller.greeted()->store_id());
+  }
+  const auto now = std::chrono::time_point_cast<Duration>(std::chrono::system_clock::now());
+  const auto authority = net::make_authority(store, {now - 1h, now + 2h});
+  ASSERT_TRUE(authority);
+  const std::string unix_socket = config_.listen;
+  config_.listen += ",127.0.0.1:0";
+  config_.tls = write_certificate(root_, *authority, store, net::Role::node);
+  Daemon daemon(config_);
+  ASSERT_TRUE(daemon.start());
+  const std::string tcp = daemon.endpoint().substr(unix_socket.size() + 1);
+
+  for (const net::Role role : {net::Role::admin, net::Role::read_only}) {
+    const auto context = net::TlsContext::load(write_certificate(root_, *authority, store, role));
+    ASSERT_TRUE(context);
+    Caller remote(tcp, *context);
+    ASSERT_TRUE(remote.greeted()) << to_string(remote.greeted().error());
+    EXPECT_FALSE(remote.greeted()->same_host());
+    EXPECT_FALSE(has_name(remote, "a"));
+    const bool may = role == net::Role::admin;
+    EXPECT_EQ(put_name(remote, net::role_name(role) == "admin" ? "b" : "c"),
+              may ? Errc::ok : Errc::permission);
+  }
+  Caller local(unix_socket);
+  ASSERT_TRUE(local.greeted());
+  EXPECT_TRUE(has_name(local, "b"));
+  EXPECT_FALSE(has_name(local, "c"));
+}
+
+TEST_F(DaemonTest, ACertificateThatNobodyWouldTakeEndsTheStart) {
+  ASSERT_TRUE(Daemon(config_).start());
+  const auto now = std::chrono::time_point_cast<Duration>(std::chrono::system_clock::now());
+  const StoreId other{1, 2};
+  const auto authority = net::make_authority(other, {now - 1h, now + 2h});
+  config_.listen = "127.0.0.1:0";
+  config_.tls = write_certificate(root_, *authority, other, net::Role::node);
+  EXPECT_EQ(Daemon(config_).start().error(), Errc::foreign_store);
+  config_.tls.key = root_ + "/nothing";
+  EXPECT_EQ(Daemon(config_).start().error(), Errc::not_found);
 }
 
 TEST_F(DaemonTest, SecondDaemonOnTheFolderIsRefused) {

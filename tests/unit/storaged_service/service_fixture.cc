@@ -17,7 +17,7 @@ constexpr std::uint64_t kJournalBytes = 8 * limits::kMiB;
 class IdentifiedConnection final : public net::Connection {
  public:
   IdentifiedConnection(std::unique_ptr<net::Connection> inner, Who who)
-      : inner_(std::move(inner)), who_(who) {}
+      : inner_(std::move(inner)), who_(std::move(who)) {}
   Task<Result<void>> send(const wire::Frame& frame) override { return inner_->send(frame); }
   Task<Result<wire::Frame>> receive() override { return inner_->receive(); }
   void close() noexcept override { inner_->close(); }
@@ -25,6 +25,13 @@ class IdentifiedConnection final : public net::Connection {
     net::PeerCredentials credentials = inner_->peer();
     credentials.same_host = who_.same_host;
     credentials.uid = who_.uid;
+    if (who_.role) {
+      credentials.same_host = false;
+      net::CertificateName name;
+      name.role = *who_.role;
+      name.disks = who_.disks;
+      credentials.certificate = std::make_shared<const net::CertificateName>(std::move(name));
+    }
     return credentials;
   }
 

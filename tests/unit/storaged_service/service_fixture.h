@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -32,6 +33,8 @@ inline constexpr const char* kEndpoint = "unix:/node.sock";
 struct Who {
   bool same_host = true;
   std::uint32_t uid = kNodeUid;
+  std::optional<net::Role> role;   // it came over TLS with such a certificate
+  std::vector<std::string> disks;  // that is for these
 };
 
 class Machine {
