@@ -23,6 +23,7 @@ namespace {
 /// As typed, before they are checked.
 struct RawOptions {
   std::string endpoint;
+  disk::ClientTls tls;
   std::string run_dir;
   std::string format;
   bool json = false;
@@ -60,7 +61,13 @@ std::string environment(const char* name) {
 void add_global_options(CLI::App& app, RawOptions& raw) {
   app.add_option("-E,--endpoint",
                  raw.endpoint,
-                 "The node: path of a unix socket or HOST:PORT (environment: VMSTORE_ENDPOINT)");
+                 "The node: path of a unix socket or ADDRESS:PORT (environment: VMSTORE_ENDPOINT)");
+  app.add_option("--tls-ca",
+                 raw.tls.ca,
+                 "For a node at ADDRESS:PORT: certificate of the store's authority "
+                 "(environment: VMSTORE_TLS_CA)");
+  app.add_option("--tls-cert", raw.tls.certificate, "Our certificate (VMSTORE_TLS_CERT)");
+  app.add_option("--tls-key", raw.tls.key, "Its key (VMSTORE_TLS_KEY)");
   app.add_option("--run-dir",
                  raw.run_dir,
                  "Folder of the sockets of `vmstore up` (environment: VMSTORE_RUN_DIR)");
@@ -128,6 +135,12 @@ Answer<OutputOptions> output_options(const RawOptions& raw) {
 Answer<GlobalOptions> global_options(const RawOptions& raw) {
   GlobalOptions options;
   options.endpoint = raw.endpoint.empty() ? environment("VMSTORE_ENDPOINT") : raw.endpoint;
+  const auto or_environment = [](const std::string& given, const char* name) {
+    return given.empty() ? environment(name) : given;
+  };
+  options.tls.ca = or_environment(raw.tls.ca, "VMSTORE_TLS_CA");
+  options.tls.certificate = or_environment(raw.tls.certificate, "VMSTORE_TLS_CERT");
+  options.tls.key = or_environment(raw.tls.key, "VMSTORE_TLS_KEY");
   options.run_dir = raw.run_dir.empty() ? environment("VMSTORE_RUN_DIR") : raw.run_dir;
   while (options.run_dir.size() > 1 && options.run_dir.ends_with('/')) options.run_dir.pop_back();
   if (!options.run_dir.empty() && !options.run_dir.starts_with('/')) {
@@ -280,6 +293,7 @@ void add_all_verbs(VerbBook& book) {
   add_verify_verbs(book);
   add_owner_verbs(book);
   add_meta_verbs(book);
+  add_cert_verbs(book);
   add_exec_verbs(book);
   add_bench_verbs(book);
   add_explaining_verbs(book);

@@ -39,10 +39,21 @@ Answer<disk::Client*> Context::client() {
   if (client_) return client_.get();
   disk::ClientConfig config;
   config.endpoint = endpoint();
+  config.tls = options_.tls;
   config.program = program_;
   config.run_folder = batch_folder();
   // Nobody listens and no `up` is about to start a node: waiting would only be waiting.
   const bool is_local = config.endpoint.starts_with('/');
+  const bool is_tcp = !is_local && !config.endpoint.starts_with("unix:");
+  const bool has_tls =
+      !config.tls.ca.empty() && !config.tls.certificate.empty() && !config.tls.key.empty();
+  if (is_tcp && !has_tls) {
+    Failure failure = Failure::usage("a node on TCP is reached with a certificate only",
+                                     "give --tls-ca, --tls-cert and --tls-key; an admin makes "
+                                     "them with: vmstore cert issue");
+    failure.object = config.endpoint;
+    return failure;
+  }
   const bool may_come =
       !is_local || somebody_listens(config.endpoint) || supervisor_is_there(run_folder());
   config.connect_timeout = timeout_or(may_come ? config.connect_timeout : kAbsentWait);
@@ -55,6 +66,8 @@ Answer<disk::Client*> Context::client() {
       failure.exit_code = ExitCode::unreachable;
       failure.what = "no vmstored answers here (" + failure.what + ")";
       failure.hint = "start one with: vmstore up --detach, or name another with -E";
+    } else if (is_tcp) {
+      failure.hint = "--tls-ca, --tls-cert and --tls-key name the files of `vmstore cert issue`";
     }
     return failure;
   }

@@ -17,6 +17,7 @@ namespace vmstore::cli {
 
 struct GlobalOptions {
   std::string endpoint;  // -E; empty: the socket of the run folder
+  disk::ClientTls tls;   // --tls-ca, --tls-cert, --tls-key
   std::string run_dir;   // --run-dir; empty: the endpoint's folder if it is one, else the default
   bool dry_run = false;
   bool yes = false;

@@ -29,8 +29,8 @@ std::string joined(const std::set<std::string>& words) {
 }
 
 constexpr const char* kGlobalFlags =
-    "--endpoint --run-dir --format --json --no-header --bytes --columns --sort --dry-run --yes "
-    "--quiet --verbose --progress --color --timeout --help";
+    "--endpoint --tls-ca --tls-cert --tls-key --run-dir --format --json --no-header --bytes "
+    "--columns --sort --dry-run --yes --quiet --verbose --progress --color --timeout --help";
 
 std::string bash_script(const VerbBook& book) {
   const auto words = words_by_verb(book);

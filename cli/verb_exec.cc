@@ -85,6 +85,12 @@ Answer<void> mount(Context& context, const MountOptions& options) {
   if (const std::string folder = context.batch_folder(); !folder.empty()) {
     argv.insert(argv.end(), {"--run-dir", folder});
   }
+  const disk::ClientTls& tls = context.options().tls;
+  for (const auto& [flag, file] : {std::pair("--tls-ca", tls.ca),
+                                   std::pair("--tls-cert", tls.certificate),
+                                   std::pair("--tls-key", tls.key)}) {
+    if (!file.empty()) argv.insert(argv.end(), {flag, file});
+  }
   if (options.read_only) argv.emplace_back("--read-only");
   if (options.foreground) argv.emplace_back("--foreground");
   if (options.allow_other) argv.emplace_back("--allow-other");

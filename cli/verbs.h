@@ -19,6 +19,7 @@ void add_space_verbs(VerbBook& book);       // df, du, gc
 void add_verify_verbs(VerbBook& book);      // verify
 void add_owner_verbs(VerbBook& book);       // owner ls, break, discard
 void add_meta_verbs(VerbBook& book);        // meta backup, restore, rebuild
+void add_cert_verbs(VerbBook& book);        // cert init, issue
 void add_exec_verbs(VerbBook& book);        // mount, umount
 void add_bench_verbs(VerbBook& book);       // bench boot-storm
 void add_explaining_verbs(VerbBook& book);  // flatten, sparsify, protect, unprotect

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/limits.h"
+#include "base/log.h"
 #include "base/random.h"
 #include "base/units.h"
 #include "disk/admin.h"
@@ -20,6 +21,7 @@
 #include "net/asio_transport.h"
 #include "net/block_on.h"
 #include "net/io_thread.h"
+#include "net/socket_address.h"
 #include "wire/vmstore.pb.h"
 
 namespace vmstore::disk {
@@ -53,18 +55,57 @@ class FolderBatchHome final : public BatchHome {
   std::string folder_;
 };
 
+using TlsPtr = std::shared_ptr<const net::TlsContext>;
+
+net::TlsFiles tls_files(const ClientConfig& config) {
+  return {config.tls.ca, config.tls.certificate, config.tls.key};
+}
+
+/// Null for a unix socket.
+Result<TlsPtr> load_tls(const ClientConfig& config) {
+  const net::Endpoint endpoint{config.endpoint};
+  const auto address = net::parse_endpoint(endpoint, net::Reach::everywhere);
+  if (!address) return address.error();
+  if (address->is_unix()) return TlsPtr();
+  const net::TlsFiles files = tls_files(config);
+  if (files.complete()) return net::TlsContext::load(files);
+  VMS_LOG(error, "tls", config.endpoint << " needs a certificate: tls-ca, tls-cert and tls-key");
+  return Errc::invalid_argument;
+}
+
+/// Dials with the certificate that lies there now: a guest's session outlives many.
+class FreshDialer final : public net::Dialer {
+ public:
+  FreshDialer(net::IoThread& io, TlsPtr tls, net::TlsFiles files)
+      : io_(io), tls_(std::move(tls)), files_(std::move(files)) {}
+  [[nodiscard]] Task<Result<std::unique_ptr<net::Connection>>> dial(
+      net::Endpoint endpoint) override {
+    if (tls_) {
+      auto fresh = net::TlsContext::load(files_);
+      if (fresh) tls_ = std::move(*fresh);  // else the last good one may still do
+    }
+    net::AsioDialer dialer(io_, tls_);
+    co_return co_await dialer.dial(std::move(endpoint));
+  }
+
+ private:
+  net::IoThread& io_;
+  TlsPtr tls_;  // null: a unix socket
+  net::TlsFiles files_;
+};
+
 /// Everything of one session; lives on the heap, its tasks on the thread.
 struct Core {
   net::IoThread thread;
-  net::AsioDialer dialer;
+  FreshDialer dialer;
   net::NodeClient node;
   FolderBatchHome batches;
   Session session;
   Admin admin;
 
-  Core(const ClientConfig& config, BootId boot)
+  Core(const ClientConfig& config, TlsPtr tls, BootId boot)
       : thread("vmstore-disk"),
-        dialer(thread),
+        dialer(thread, std::move(tls), tls_files(config)),
         node(thread, dialer, client_options(config, boot)),
         batches(config.run_folder),
         session(thread, node, batches, session_options(boot)),
@@ -269,8 +310,9 @@ class OpenSnapshot final : public BlockingDisk {
 
 class RealClient final : public Client {
  public:
-  RealClient(const ClientConfig& config, BootId boot)
-      : core_(std::make_unique<Core>(config, boot)), timeout_(config.connect_timeout) {}
+  RealClient(const ClientConfig& config, TlsPtr tls, BootId boot)
+      : core_(std::make_unique<Core>(config, std::move(tls), boot)),
+        timeout_(config.connect_timeout) {}
   RealClient(const RealClient&) = delete;
   RealClient& operator=(const RealClient&) = delete;
   ~RealClient() override {
@@ -407,7 +449,8 @@ Task<Result<std::unique_ptr<BlockingDisk>>> RealClient::open_task(DiskOpenOption
 
 Result<std::unique_ptr<Client>> Client::connect(const ClientConfig& config) {
   VMS_TRY(const BootId boot, read_boot_id());
-  auto client = std::make_unique<RealClient>(config, boot);
+  VMS_TRY(auto tls, load_tls(config));
+  auto client = std::make_unique<RealClient>(config, std::move(tls), boot);
   VMS_CHECK(client->start());
   return std::unique_ptr<Client>(std::move(client));
 }

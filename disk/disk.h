@@ -23,8 +23,16 @@
 
 namespace vmstore::disk {
 
+/// Paths of PEM files, for nodes on TCP: the store's authority, our certificate and its key.
+struct ClientTls {
+  std::string ca;
+  std::string certificate;
+  std::string key;
+};
+
 struct ClientConfig {
-  std::string endpoint;    // unix path or host:port
+  std::string endpoint;    // unix path or address:port, with or without tcp://
+  ClientTls tls;           // all of it for a TCP endpoint: there is no other way to be let in
   std::string program;     // for people
   std::string run_folder;  // tmpfs folder for batch files; empty = found as DESIGN 4.2 says
   std::chrono::milliseconds connect_timeout{5000};
@@ -171,6 +179,8 @@ using CatalogueEntry = meta::BackupEntry;
 
 class Client {
  public:
+  /// `invalid_argument`: a TCP endpoint without TLS, or files that cannot be used; the log says
+  /// which. `permission`: the node does not take our certificate, or we not its.
   [[nodiscard]] static Result<std::unique_ptr<Client>> connect(const ClientConfig& config);
   virtual ~Client() = default;
 

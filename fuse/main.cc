@@ -35,6 +35,7 @@ Result<std::unique_ptr<disk::Client>> connect(const Options& options) {
   pthread_sigmask(SIG_BLOCK, &ending, &before);
   disk::ClientConfig config;
   config.endpoint = options.endpoint;
+  config.tls = {options.tls_ca, options.tls_certificate, options.tls_key};
   config.run_folder = options.run_folder;
   config.program = "vmstore-fuse";
   auto client = disk::Client::connect(config);

@@ -33,6 +33,9 @@ constexpr std::array kSettings{
     Setting{"-E", &Options::endpoint, false},
     Setting{"--run-dir", &Options::run_folder, true},
     Setting{"--log-file", &Options::log_file, true},
+    Setting{"--tls-ca", &Options::tls_ca, true},
+    Setting{"--tls-cert", &Options::tls_certificate, true},
+    Setting{"--tls-key", &Options::tls_key, true},
 };
 
 std::string absolute(std::string_view path, const std::string& folder) {
@@ -96,6 +99,9 @@ std::string help_text() {
          "  -E, --endpoint ADDRESS\n"
          "                      the node: path of a unix socket, or HOST:PORT\n"
          "  --run-dir FOLDER    folder on tmpfs for batch files (default: found by itself)\n"
+         "  --tls-ca FILE, --tls-cert FILE, --tls-key FILE\n"
+         "                      for a node on TCP: the store's authority, our certificate, its\n"
+         "                      key\n"
          "  --read-only         no file can be written\n"
          "  --allow-other       other users may enter, as the modes of the files say\n"
          "  --log-file FILE     where messages go once it runs in the background\n"

@@ -10,6 +10,9 @@ namespace vmstore::fuse {
 struct Options {
   std::string endpoint;    // unix path or HOST:PORT
   std::string run_folder;  // of batch files; empty: the library finds one
+  std::string tls_ca;      // files, for a node on TCP
+  std::string tls_certificate;
+  std::string tls_key;
   std::string mount_point;
   std::string log_file;
   bool foreground = false;

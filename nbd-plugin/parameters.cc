@@ -31,8 +31,15 @@ std::string set_parameter(Parameters& parameters,
     parameters.disk = value;
   } else if (key == "run-dir") {
     parameters.run_folder = absolute(value, folder);
+  } else if (key == "tls-ca") {
+    parameters.tls.ca = absolute(value, folder);
+  } else if (key == "tls-cert") {
+    parameters.tls.certificate = absolute(value, folder);
+  } else if (key == "tls-key") {
+    parameters.tls.key = absolute(value, folder);
   } else {
-    return "unknown parameter " + printable(key) + "; known are endpoint, disk and run-dir";
+    return "unknown parameter " + printable(key) +
+           "; known are endpoint, disk, run-dir, tls-ca, tls-cert and tls-key";
   }
   return {};
 }

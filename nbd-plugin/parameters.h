@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "disk/disk.h"
 
 namespace vmstore::nbd_plugin {
 
@@ -16,6 +17,7 @@ struct Parameters {
   std::string endpoint;    // unix path or HOST:PORT
   std::string disk;        // NAME[@SNAP]; empty: the first client's export name says it
   std::string run_folder;  // of batch files; empty: the library finds one
+  disk::ClientTls tls;     // for a node on TCP
 };
 
 /// Takes one key=value. Relative paths are taken against `folder`, because nbdkit leaves it when it

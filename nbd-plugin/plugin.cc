@@ -154,6 +154,7 @@ int on_after_fork() noexcept {
     die_silently_with_parent();
     disk::ClientConfig config;
     config.endpoint = plugin->parameters.endpoint;
+    config.tls = plugin->parameters.tls;
     config.run_folder = plugin->parameters.run_folder;
     config.program = "nbdkit";
     Result<std::unique_ptr<disk::Client>> client = disk::Client::connect(config);
@@ -390,7 +391,9 @@ constexpr const char* kConfigHelp =
     "endpoint=ADDRESS   (required) The node: path of a unix socket, or HOST:PORT.\n"
     "disk=NAME[@SNAP]   The only disk or snapshot to serve. Without it the first\n"
     "                   client's export name says which.\n"
-    "run-dir=FOLDER     Folder on tmpfs for batch files (default: found by itself).";
+    "run-dir=FOLDER     Folder on tmpfs for batch files (default: found by itself).\n"
+    "tls-ca=FILE, tls-cert=FILE, tls-key=FILE\n"
+    "                   For a node on TCP: the store's authority, our certificate, its key.";
 
 void describe_process(nbdkit_plugin& to) noexcept {
   to.name = "vmstore";

@@ -34,6 +34,13 @@ TEST(FuseOptions, PathsOutliveTheChangeOfFolder) {
   EXPECT_EQ(parse({"-E", "run/n.sock", "disks"}, options), "");
   EXPECT_EQ(options.endpoint, "/home/op/run/n.sock");
   EXPECT_EQ(options.mount_point, "/home/op/disks");
+  const std::vector<std::string> tls{
+      "-E=[::1]:7", "--tls-ca=ca", "--tls-cert", "/c", "--tls-key=k"};
+  Options secured = options;
+  EXPECT_EQ(parse(tls, secured), "");
+  EXPECT_EQ(secured.tls_ca, "/home/op/ca");
+  EXPECT_EQ(secured.tls_certificate, "/c");
+  EXPECT_EQ(secured.tls_key, "/home/op/k");
 }
 
 TEST(FuseOptions, HostAndPortIsNoPath) {

@@ -30,6 +30,12 @@ TEST(Parameters, PathsOutliveTheChangeOfFolder) {
   EXPECT_EQ(set(parameters, "run-dir", "run"), "");
   EXPECT_EQ(parameters.endpoint, "/home/op/./node.sock");
   EXPECT_EQ(parameters.run_folder, "/home/op/run");
+  EXPECT_EQ(set(parameters, "tls-ca", "tls/ca.pem"), "");
+  EXPECT_EQ(set(parameters, "tls-cert", "/tls/web.pem"), "");
+  EXPECT_EQ(set(parameters, "tls-key", "web.key"), "");
+  EXPECT_EQ(parameters.tls.ca, "/home/op/tls/ca.pem");
+  EXPECT_EQ(parameters.tls.certificate, "/tls/web.pem");
+  EXPECT_EQ(parameters.tls.key, "/home/op/web.key");
 }
 
 TEST(Parameters, EndpointsAreMadeAbsolute) {
@@ -38,6 +44,7 @@ TEST(Parameters, EndpointsAreMadeAbsolute) {
                                      std::pair("unix:n.sock", "/home/op/n.sock"),
                                      std::pair("n.sock", "/home/op/n.sock"),
                                      std::pair("[::1]:7000", "[::1]:7000"),
+                                     std::pair("tcp://[::1]:7000", "tcp://[::1]:7000"),
                                      std::pair("localhost:7000", "localhost:7000")}) {
     Parameters parameters;
     EXPECT_EQ(set(parameters, "endpoint", typed), "");
