@@ -19,7 +19,7 @@ namespace {
 
 const std::string kLog = "catalogue.log";
 
-class LoggedRocksBackend final : public MetaBackend {
+class LoggedRocksBackend final : public SimMetaBackend {
  public:
   LoggedRocksBackend() { start(true); }
   ~LoggedRocksBackend() override { stop(); }
@@ -92,7 +92,7 @@ std::string store_value(std::uint64_t catalogue) {
   return encode(record);
 }
 
-Result<TxnAnswer> put(MetaBackend& backend, const std::string& key, const std::string& value) {
+Result<TxnAnswer> put(SimMetaBackend& backend, const std::string& key, const std::string& value) {
   Txn request;
   request.then_ops.push_back(Op{key, value});
   return sim::run(backend.process(), backend.store().txn(std::move(request)));

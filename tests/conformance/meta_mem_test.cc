@@ -7,7 +7,7 @@
 namespace vmstore::meta {
 namespace {
 
-class MemBackend final : public MetaBackend {
+class MemBackend final : public SimMetaBackend {
  public:
   MemBackend() { start(); }
   sim::VirtualScheduler& process() override { return *process_; }

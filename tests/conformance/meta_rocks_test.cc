@@ -15,7 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class RocksBackend final : public MetaBackend {
+class RocksBackend final : public SimMetaBackend {
  public:
   explicit RocksBackend(RocksOptions options = {}) : options_(options) { start(true); }
   ~RocksBackend() override { stop(); }

@@ -2,8 +2,8 @@
 // What every backend of the catalogue must do. A backend's test includes this file and instantiates
 // MetaStoreSuite with a maker of MetaBackend.
 //
-// Each test drives the store from tasks of one simulated process; a backend with threads of its own
-// still answers on that process's scheduler.
+// Each test drives the store from tasks of one process: a simulated one (SimMetaBackend), or one
+// with a thread of its own.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -34,16 +34,38 @@ class MetaBackend {
   MetaBackend& operator=(const MetaBackend&) = delete;
   virtual ~MetaBackend() = default;
 
-  [[nodiscard]] virtual sim::VirtualScheduler& process() = 0;
   [[nodiscard]] virtual MetaStore& store() = 0;
+  /// Runs a task of the process to its end.
+  virtual void run(Task<void> task) = 0;
+  /// Starts a task of the process.
+  virtual void spawn(Task<void> task) = 0;
+  /// Lets the process run until `done`, which is called in it, holds; false when it never does.
+  [[nodiscard]] virtual bool run_until(std::function<bool()> done) = 0;
+  /// Lets every callback that is due run.
+  virtual void settle() = 0;
+  /// Calls `function` in the process.
+  virtual void call(const std::function<void()>& function) = 0;
   /// Gives up all history below `revision`.
   virtual void compact(std::uint64_t revision) = 0;
-  /// Ends the process in order and starts it again. store() and process() are new objects.
+  /// Ends the process in order and starts it again. store() is a new object.
   virtual void restart() = 0;
   /// Kills the process between two events and starts it again.
   virtual void crash() = 0;
   /// False for a store whose content ends with its process.
   [[nodiscard]] virtual bool is_durable() const { return true; }
+};
+
+/// A backend whose process is simulated.
+class SimMetaBackend : public MetaBackend {
+ public:
+  [[nodiscard]] virtual sim::VirtualScheduler& process() = 0;
+  void run(Task<void> task) final { sim::run(process(), std::move(task)); }
+  void spawn(Task<void> task) final { process().spawn(std::move(task)); }
+  [[nodiscard]] bool run_until(std::function<bool()> done) final {
+    return process().world().run_until(done, std::chrono::hours(1));
+  }
+  void settle() final { process().world().run_for(std::chrono::seconds(1)); }
+  void call(const std::function<void()>& function) final { function(); }
 };
 
 struct MetaBackendMaker {
@@ -57,22 +79,25 @@ class MetaStoreSuite : public ::testing::TestWithParam<MetaBackendMaker> {
   void TearDown() override { backend_ = nullptr; }
 
   [[nodiscard]] MetaStore& store() { return backend_->store(); }
-  [[nodiscard]] Result<TxnAnswer> txn(Txn request) {
-    return sim::run(backend_->process(), store().txn(std::move(request)));
+  template <class T>
+  [[nodiscard]] T run(Task<T> task) {
+    std::optional<T> outcome;
+    backend_->run(sim::detail::store_outcome(std::move(task), outcome));
+    return std::move(*outcome);
   }
-  [[nodiscard]] Result<GetAnswer> get(const std::string& key) {
-    return sim::run(backend_->process(), store().get(key));
-  }
+  [[nodiscard]] Result<TxnAnswer> txn(Txn request) { return run(store().txn(std::move(request))); }
+  [[nodiscard]] Result<GetAnswer> get(const std::string& key) { return run(store().get(key)); }
   [[nodiscard]] Result<RangeAnswer> range(RangeRequest request) {
-    return sim::run(backend_->process(), store().range(std::move(request)));
+    return run(store().range(std::move(request)));
   }
   [[nodiscard]] Result<std::unique_ptr<Watch>> watch(const std::string& prefix,
                                                      std::uint64_t from,
                                                      MetaStore::WatchCallback callback) {
-    return sim::run(backend_->process(), store().watch(prefix, from, std::move(callback)));
+    auto inner = run(store().watch(prefix, from, std::move(callback)));
+    if (!inner) return inner.error();
+    return std::make_unique<WatchOfProcess>(*backend_, std::move(*inner));
   }
-  /// Lets every callback that is due run.
-  void settle() { backend_->process().world().run_for(std::chrono::seconds(1)); }
+  void settle() { backend_->settle(); }
 
   /// Puts or removes without a condition; the revision.
   std::uint64_t put(const std::string& key, std::optional<std::string> value) {
@@ -113,6 +138,22 @@ class MetaStoreSuite : public ::testing::TestWithParam<MetaBackendMaker> {
     }
     return entries;
   }
+
+  /// A watch that the test destroys ends in its process.
+  class WatchOfProcess final : public Watch {
+   public:
+    WatchOfProcess(MetaBackend& backend, std::unique_ptr<Watch> inner)
+        : backend_(backend), inner_(std::move(inner)) {}
+    WatchOfProcess(const WatchOfProcess&) = delete;
+    WatchOfProcess& operator=(const WatchOfProcess&) = delete;
+    ~WatchOfProcess() override {
+      backend_.call([this] { inner_ = nullptr; });
+    }
+
+   private:
+    MetaBackend& backend_;
+    std::unique_ptr<Watch> inner_;
+  };
 
   std::unique_ptr<MetaBackend> backend_;
 };
@@ -493,10 +534,9 @@ TEST_P(MetaStoreSuite, RacingCompareAndSetLosesNoIncrement) {
   constexpr int kTimes = 10;
   int won = 0;
   for (int i = 0; i < kTasks; ++i) {
-    backend_->process().spawn(suite_detail::count_up(store(), kTimes, won));
+    backend_->spawn(suite_detail::count_up(store(), kTimes, won));
   }
-  backend_->process().world().run_until([&won] { return won == kTasks * kTimes; },
-                                        std::chrono::hours(1));
+  EXPECT_TRUE(backend_->run_until([&won] { return won == kTasks * kTimes; }));
   EXPECT_EQ(value_of("/counter"), std::to_string(kTasks * kTimes));
 }
 

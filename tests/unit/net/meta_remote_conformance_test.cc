@@ -7,7 +7,7 @@
 namespace vmstore::meta {
 namespace {
 
-class RemoteBackend final : public MetaBackend {
+class RemoteBackend final : public SimMetaBackend {
  public:
   RemoteBackend() { world_.connect(); }
   sim::VirtualScheduler& process() override { return *world_.client_process; }
