@@ -130,6 +130,12 @@ Task<Result<void>> LoggedStore::append(Changes changes, std::uint64_t revision) 
 }
 
 void LoggedStore::on_event(const Event& event) {
+  if (event.gap) {
+    VMS_LOG(warning, "meta", "changes were missed: the catalogue log is made anew");
+    floor_ = std::max(floor_, event.entry.mod_revision);
+    fail();
+    return;
+  }
   if (event.entry.mod_revision <= logged_) return;  // the log was made anew in the meantime
   pending_.push_back(event);
   if (event.last) start_loop();
@@ -186,20 +192,22 @@ Task<void> LoggedStore::compact_log() {
 }
 
 void LoggedStore::fail() {
-  failed_ = true;
+  if (std::exchange(failed_, true)) return;
   progress_.pulse();
   auto pass = loops_.enter();
   if (pass) parts_.scheduler.spawn(repair_loop(std::move(*pass)));
 }
 
-// A file whose sync failed is not used again; the backend has everything that was in it.
+// A file whose sync failed is not used again, one that misses changes neither; the backend has
+// everything that should be in it.
 Task<void> LoggedStore::repair_loop(Gate::Pass /*pass*/) {
   while (!loops_.is_closed()) {
     co_await sleep_for(parts_.scheduler, kRepairPause);
+    if (looping_) continue;  // a group is still being written to the old file
     const auto image = co_await read_image(parts_.backend);
-    if (!image || image->revision < logged_) continue;
+    if (!image || image->revision < std::max(logged_, floor_)) continue;
     const auto made = co_await make_log(*image);
-    if (!made) continue;
+    if (!made || image->revision < floor_) continue;
     VMS_LOG(info, "meta", "made the catalogue log anew at revision " << image->revision);
     failed_ = false;
     std::erase_if(pending_, [&image](const Event& event) {

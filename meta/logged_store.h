@@ -56,7 +56,8 @@ class LoggedStore final : public MetaStore {
   [[nodiscard]] Task<Result<std::unique_ptr<Watch>>> watch(std::string prefix,
                                                            std::uint64_t from_revision,
                                                            WatchCallback callback) override;
-  /// False from a failure of the log until it has made itself a new one.
+  /// False from a failure of the log, or a gap in what the backend told, until it has made itself a
+  /// new one.
   [[nodiscard]] bool takes_changes() const noexcept override { return !failed_; }
 
   /// Everything up to it is on stable storage here.
@@ -89,6 +90,7 @@ class LoggedStore final : public MetaStore {
   std::unique_ptr<Watch> follow_;
   std::deque<Event> pending_;  // told by the backend, not logged; whole revisions
   std::uint64_t logged_ = 0;
+  std::uint64_t floor_ = 0;  // up to here changes were missed: a log of less is not whole
   bool looping_ = false;
   bool failed_ = false;
   std::list<std::weak_ptr<HeldWatch>> watches_;

@@ -73,6 +73,9 @@ struct Event {
   Entry entry;           // of a removed key: empty value, the revision of the removal
   bool removed = false;  // also told of a key that was not there when it was removed
   bool last = true;      // no more events of this revision come to this watch
+  /// No change: those up to this revision that were not told are lost to this watch, because the
+  /// history was compacted while the store could not be reached. What is there must be read anew.
+  bool gap = false;
 };
 
 /// Keeps a watch alive; destroying it ends the watch.

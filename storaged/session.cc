@@ -248,6 +248,12 @@ void Session::end_watch(std::uint64_t watch) noexcept {
 void Session::queue_event(std::uint64_t watch, const meta::Event& event) {
   const auto found = watches_.find(watch);
   if (found == watches_.end() || ended_) return;
+  if (event.gap) {
+    // Asked for again in the next session, the watch learns that its past is compacted.
+    VMS_LOG(warning, "session", "session " << id_.value << " ends: its watch has missed changes");
+    peer_.close();
+    return;
+  }
   std::string encoded = encode_event(watch, event);
   if (events_queued_ >= kWatchEventsMax || encoded.size() > kWatchBytesMax - event_bytes_) {
     VMS_LOG(warning,

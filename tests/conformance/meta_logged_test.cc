@@ -360,6 +360,74 @@ TEST(LoggedStore, NothingIsAnsweredWhileTheLogCannotBeWritten) {
   EXPECT_EQ(CatalogueLog::load(node.files, kLog)->entries.at("/a").value, "3");
 }
 
+/// A store whose watches can be away: what changes meanwhile they are never told, only that they
+/// missed it.
+class ForgetfulStore final : public MetaStore {
+ public:
+  explicit ForgetfulStore(MemStore& below) : below_(below) {}
+  Task<Result<GetAnswer>> get(std::string key) override { return below_.get(std::move(key)); }
+  Task<Result<TxnAnswer>> txn(Txn txn) override { return below_.txn(std::move(txn)); }
+  Task<Result<RangeAnswer>> range(RangeRequest request) override {
+    return below_.range(std::move(request));
+  }
+  Task<Result<std::unique_ptr<Watch>>> watch(std::string prefix,
+                                             std::uint64_t from,
+                                             WatchCallback callback) override {
+    auto tell = [this, callback](const Event& event) {
+      if (is_away_) missed_.entry.mod_revision = event.entry.mod_revision;
+      if (!is_away_) callback(event);
+    };
+    callback_ = callback;
+    return below_.watch(std::move(prefix), from, tell);
+  }
+  void set_away(bool away) {
+    is_away_ = away;
+    missed_.gap = true;
+    if (!away) callback_(missed_);
+  }
+
+ private:
+  MemStore& below_;
+  WatchCallback callback_;
+  Event missed_;
+  bool is_away_ = false;
+};
+
+// The backend's watch comes back after a compaction: the log must not go on as if it were whole.
+TEST(C14_catalogue_log, IsMadeAnewWhenChangesWereMissed) {
+  sim::World world(1);
+  sim::SimWorkerPool pool(world);
+  sim::VirtualScheduler process(world, "node");
+  sim::MemoryFiles files;
+  MemStore mem(process, std::make_shared<MemCatalogue>());
+  ForgetfulStore backend(mem);
+  const LoggedStore::Parts parts{process, pool, files, kLog, backend, nullptr};
+  auto logged = sim::run(process, LoggedStore::open(parts, LogStart::make_missing));
+  ASSERT_TRUE(logged.has_value());
+  const auto put_by_another = [&](const std::string& key) {
+    Txn request;
+    request.then_ops.push_back(Op{key, "1"});
+    return sim::run(process, mem.txn(std::move(request))).value().revision;
+  };
+  put_by_another("/a");
+  backend.set_away(true);
+  put_by_another("/b");
+  const std::uint64_t missed = put_by_another("/c");
+  world.run_for(std::chrono::milliseconds(10));
+  backend.set_away(false);
+  EXPECT_FALSE((*logged)->takes_changes());
+  EXPECT_EQ(code_of(sim::run(process, (*logged)->get("/a"))), Errc::unavailable);
+  put_by_another("/d");
+  world.run_for(std::chrono::seconds(3));
+  EXPECT_TRUE((*logged)->takes_changes());
+  EXPECT_EQ((*logged)->logged_revision(), missed + 1);
+  const auto image = CatalogueLog::load(files, kLog);
+  ASSERT_TRUE(image.has_value());
+  EXPECT_EQ(image->entries.size(), 4U);
+  EXPECT_EQ(image->revision, missed + 1);
+  sim::run(process, (*logged)->close());
+}
+
 TEST(LoggedStore, StoreThatLostAnsweredChangesIsGivenThemBack) {
   LoggedMem node(1);
   put(node, std::string(kStoreKey), store_value(0)).value();
