@@ -72,7 +72,7 @@ inline constexpr std::uint64_t kGarbageBytesMost = kGiB;
 // Metadata.
 inline constexpr std::uint64_t kMetaKeyBytesMax = 512;
 inline constexpr std::uint64_t kMetaValueBytesMax = 64 * kKiB;
-inline constexpr std::uint64_t kMetaTxnOpsMax = 128;  // in each of its three lists
+inline constexpr std::uint64_t kMetaTxnOpsMax = 120;  // in each of its three lists; etcd's is 128
 inline constexpr std::uint64_t kMetaRangeMax = 1000;
 inline constexpr std::uint64_t kMetaTxnBytesMax = 512 * kKiB;    // fits a control message
 inline constexpr std::uint64_t kMetaRangeBytesMax = 512 * kKiB;  // of one answer, then `more`

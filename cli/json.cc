@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one place where Boost.JSON's source is compiled: nothing of Boost is linked.
 #include "cli/json.h"
 
-#include <boost/json/src.hpp>
+#include <boost/json/parse.hpp>
 
 namespace vmstore::cli {
 
