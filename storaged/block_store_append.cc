@@ -231,6 +231,10 @@ Task<Result<KeyLength>> BlockStore::append(AppendRequest request) {
   if (s.broken) co_return *s.broken;
   if (!key->live) co_return Errc::not_found;
   if (key->state.damaged) co_return Errc::unknown;
+  // Made by an earlier incarnation of this folder, and so perhaps older than a fence that a
+  // takeover believes in on another copy: an owner that was fenced there must not get its answer
+  // here [H4].
+  if (key->state.incarnation != s.incarnation) co_return Errc::unknown;
   if (request.token < key->token) co_return Errc::stale_token;
   if (request.sequence <= key->accepted.last_sequence) {
     co_return co_await s.answer_repeated(key, request);

@@ -82,6 +82,7 @@ Task<Result<KeyState>> BlockStore::State::create_again(std::shared_ptr<Key> key,
   if (key->state.damaged) co_return Errc::unknown;
   if (wanted.token < key->token) co_return Errc::stale_token;
   if (wanted.disk != key->state.disk || wanted.copies != key->state.copies) co_return Errc::exists;
+  if (wanted.incarnation != key->state.incarnation) co_return Errc::exists;  // takes no append [H4]
   VMS_CO_TRY(const auto opened, co_await files_of(key));
   std::vector<std::byte> there(header_record.size());
   auto work = [&opened, &there] { return opened->read_log(0, there); };

@@ -155,6 +155,30 @@ TEST(BlockStore, F4_fence_survives_crash) {
   }
 }
 
+// Goal: with two copies, an owner that was fenced on one of them is told nothing by the other after
+// that was put back from a copy of before its fence. What was there is read on; nothing is added.
+TEST(BlockStore, H4_key_of_an_earlier_incarnation_takes_no_append) {
+  for (const bool orderly : {true, false}) {  // the key's head, or the ring
+    Machine machine;
+    machine.start_well();
+    KeyModel key(key_number(0));
+    ASSERT_TRUE(machine.create(key));
+    machine.append_well(key, 2, 1);
+    orderly ? machine.stop() : machine.power_cut();
+    machine.incarnation = Incarnation{5, 6};
+    machine.start_well();
+    KeyModel late = key;
+    EXPECT_EQ(code_of(machine.append(late.next(1, 2))), Errc::unknown);
+    EXPECT_EQ(code_of(machine.create(KeyModel(key_number(0)))), Errc::exists);
+    EXPECT_EQ(machine.compare(key, 1), "");
+    EXPECT_EQ(machine.fence(key, Epoch(2))->state.incarnation, machine.incarnation);
+    KeyModel fresh(key_number(1));
+    ASSERT_TRUE(machine.create(fresh));
+    machine.append_well(fresh, 1, 3);
+    machine.stop();
+  }
+}
+
 // After an orderly stop the ring is empty: the key's head has the fence.
 TEST(BlockStore, F4_fence_survives_the_ring_that_had_it) {
   Machine machine;

@@ -112,7 +112,7 @@ Result<void> Machine::start() {
   if (on_process) on_process(*process_);
   pool_ = std::make_unique<sim::SimWorkerPool>(world);
   store_ = std::make_unique<BlockStore>(*process_, *pool_, files, options);
-  sim::Running<Result<void>> opening(*process_, store_->open(kNode));
+  sim::Running<Result<void>> opening(*process_, store_->open(incarnation));
   if (!opening.wait(std::chrono::hours(1))) {
     end_process();
     return Errc::closing;  // killed meanwhile

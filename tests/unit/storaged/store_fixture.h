@@ -94,6 +94,7 @@ class Machine {
   sim::World world;
   sim::MemoryFiles files;
   BlockStoreOptions options;
+  Incarnation incarnation = kNode;  // of the processes that are started from here on
   /// Called with each new process before it opens the store.
   std::function<void(sim::VirtualScheduler&)> on_process;
   [[nodiscard]] sim::VirtualScheduler& process() { return *process_; }
