@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // AsyncDisk: the token: taking it, recovering, the batch file of a dead predecessor, giving it
 // back.
+// Steps of docs/protocol/ownership.pml: fence, choose_end, settle, serve, release; handover.pml:
+// acquire, become_writer, hand_over.
 #include "disk/async_disk.h"
 
 #include <algorithm>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // AsyncDisk: reads, extents, and what other sessions ask the holder of a disk (DESIGN 6: C3, R7).
+// Steps of docs/protocol/handover.pml: client, hand_over.
 #include <algorithm>
 #include <utility>
 

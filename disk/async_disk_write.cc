@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // AsyncDisk: writes, zeroes, batches and what happens when they are committed.
+// Steps of docs/protocol/handover.pml: a write.
 #include <algorithm>
 #include <utility>
 

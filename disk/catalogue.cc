@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Steps of docs/protocol/ownership.pml: each change of the record, and its lost answer.
 #include "disk/catalogue.h"
 
 #include <algorithm>

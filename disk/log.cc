@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Steps of docs/protocol/ownership.pml: adopt, new_key, begin_key, acknowledge.
 #include "disk/log.h"
 
 #include <algorithm>

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Steps of docs/protocol/ownership.pml: take the token, name the key.
 #include "disk/owned_record.h"
 
 #include <utility>

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Steps of docs/protocol/handover.pml: acquire, others.
 #include "disk/session.h"
 
 #include <utility>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Appends: checked, placed, written, and answered when nothing before them in their key is missing.
+// Steps of docs/protocol/ownership.pml: take_append; journal.pml: arrivals.
 #include <algorithm>
 #include <utility>
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Group commit: what all keys have waiting goes into the ring in one synced write, and at the same
 // time, unsynced, into the key files; then it is answered.
+// Steps of docs/protocol/journal.pml: commits.
 #include <algorithm>
 #include <utility>
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Create, fence, seal, remove: the changes of a key's state. Each is in the ring, in order with the
 // appends of its key, before it is answered.
+// Steps of docs/protocol/ownership.pml: create, fence, seal; journal.pml: arrivals.
 #include <algorithm>
 #include <utility>
 

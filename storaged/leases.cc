@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Steps of docs/protocol/handover.pml: others.
 #include "storaged/leases.h"
 
 #include <algorithm>

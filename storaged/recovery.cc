@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Steps of docs/protocol/journal.pml: power.
 #include "storaged/recovery.h"
 
 #include <algorithm>

@@ -4,6 +4,7 @@
 // Invariants: a hold is taken only for the epoch that the disk's record has; "nobody holds it" is
 // answered only when that is known: not in the first lease term after a start for a disk whose
 // record says that it is held [R17], and not while a lost session's lease still runs.
+// Steps of docs/protocol/handover.pml: client, acquire.
 #include <chrono>
 #include <utility>
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Steps of docs/protocol/ownership.pml: go_back.
 #include "storaged/startup.h"
 
 #include <optional>
