@@ -16,8 +16,8 @@
 
 namespace vmstore::ring {
 
-inline constexpr std::size_t kNodesMax = 4096;
-inline constexpr std::uint64_t kWeightSumMax = 8192;  // times 16 KiB of memory in a ring
+inline constexpr std::size_t kNodesMax = 16'384;
+inline constexpr std::uint64_t kWeightSumMax = 16'384;  // times 16 KiB of memory in a ring
 inline constexpr std::size_t kZoneBytesMax = 63;
 
 struct Node {
