@@ -23,6 +23,7 @@ constexpr std::uintmax_t kBackupBytesMax = std::uintmax_t{4} << 30;
 struct MetaOptions {
   std::string file;
   std::string data;
+  std::string place;  // of a catalogue that is not in the folder: "etcd=URL[,URL...]"
   bool overwrite = false;
   bool accept_loss = false;
 };
@@ -167,10 +168,20 @@ Answer<void> restore(Context& context, const MetaOptions& options) {
 }
 
 Answer<void> rebuild(Context& context, const MetaOptions& options) {
+  std::vector<std::string> arguments{"--rebuild-meta", "--data", options.data};
+  if (!options.place.empty()) arguments.insert(arguments.end(), {"--meta", options.place});
+  const std::string where = options.place.empty() ? "" : " in " + options.place;
   return run_offline(context,
                      "meta rebuild",
-                     {"--rebuild-meta", "--data", options.data},
-                     "rebuild the catalogue of " + options.data + " from its files?");
+                     std::move(arguments),
+                     "rebuild the catalogue of " + options.data + where + " from its files?");
+}
+
+Answer<void> migrate(Context& context, const MetaOptions& options) {
+  return run_offline(context,
+                     "meta migrate",
+                     {"--migrate-meta", "--data", options.data, "--meta", options.place},
+                     "move the catalogue of " + options.data + " to " + options.place + "?");
 }
 
 }  // namespace
@@ -206,15 +217,32 @@ void add_meta_verbs(VerbBook& book) {
       "With --data: although keys it names are gone, or the folder has a newer catalogue");
   book.action(load, [loaded](Context& context) { return restore(context, *loaded); });
 
-  CLI::App& mend = book.verb(meta,
-                             "rebuild",
-                             {"Rebuilds the catalogue from the node's own files; "
-                              "the node must be stopped.",
-                              "meta rebuild --data /var/lib/vmstore",
-                              "meta rebuild --data /srv/vmstore -y"});
+  CLI::App& mend =
+      book.verb(meta,
+                "rebuild",
+                {"Rebuilds the catalogue from the node's own files; "
+                 "the node must be stopped.",
+                 "meta rebuild --data /var/lib/vmstore",
+                 "meta rebuild --data /srv/vmstore --meta etcd=http://127.0.0.1:2379"});
   auto mended = std::make_shared<MetaOptions>();
   mend.add_option("--data", mended->data, "Folder of the node")->required();
+  mend.add_option("--meta", mended->place, "Where it was: etcd=URL[,URL...], or the folder")
+      ->type_name("PLACE");
   book.action(mend, [mended](Context& context) { return rebuild(context, *mended); });
+
+  CLI::App& move =
+      book.verb(meta,
+                "migrate",
+                {"Moves the catalogue of a stopped node from its folder to an etcd. "
+                 "One that was cut short goes on when it is run again.",
+                 "meta migrate --data /var/lib/vmstore --to etcd=http://127.0.0.1:2379",
+                 "meta migrate --data /srv/vmstore --to etcd=http://[::1]:2379 -y"});
+  auto moved = std::make_shared<MetaOptions>();
+  move.add_option("--data", moved->data, "Folder of the node")->required();
+  move.add_option("--to", moved->place, "etcd=http://HOST:PORT[,http://HOST:PORT...]")
+      ->required()
+      ->type_name("PLACE");
+  book.action(move, [moved](Context& context) { return migrate(context, *moved); });
 }
 
 }  // namespace vmstore::cli

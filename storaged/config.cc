@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/units.h"
+#include "net/etcd_calls.h"
 #include "net/socket_address.h"
 
 namespace vmstore::storaged {
@@ -23,6 +24,7 @@ constexpr int kExitUsage = 2;
 constexpr const char* kDefaultFile = "/etc/vmstore/vmstore.toml";
 constexpr std::string_view kUnixPrefix = "unix:";
 constexpr std::string_view kSection = "node";
+constexpr std::string_view kEtcdPrefix = "etcd=";
 
 constexpr const char* kDescription =
     "vmstored - the storage node of VMStore\n\n"
@@ -79,6 +81,12 @@ constexpr std::array kSettings{
               config.http = text == "off" ? "" : text;
               return !text.empty();
             }},
+    Setting{"meta",
+            [](const std::string& text, Config& config) {
+              const bool is_etcd = text.starts_with(kEtcdPrefix);
+              config.etcd = is_etcd ? text.substr(kEtcdPrefix.size()) : "";
+              return is_etcd ? net::parse_etcd_urls(config.etcd).has_value() : text == "rocksdb";
+            }},
     Setting{"journal_size",
             [](const std::string& text, Config& config) {
               return apply_size(text, config.journal_bytes);
@@ -114,6 +122,34 @@ constexpr std::array kSettings{
               return !text.empty();
             }},
 };
+
+/// How the command line has the settings, in their order.
+struct FlagText {
+  const char* flags;
+  const char* type;
+  const char* help;
+};
+constexpr std::array<FlagText, kSettings.size()> kFlags{{
+    {"-d,--data", "DIR", "Data folder"},
+    {"-l,--listen",
+     "ENDPOINT,...",
+     "Where to serve: unix:PATH, and with TLS ADDRESS:PORT (default: vmstored.sock in the data "
+     "folder)"},
+    {"--http",
+     "ADDRESS",
+     "Health and metrics: loopback HOST:PORT (port 0: any free one), unix:PATH or off"},
+    {"--meta",
+     "PLACE",
+     "Where the catalogue is: rocksdb (in the data folder; the default) or "
+     "etcd=http://HOST:PORT[,http://HOST:PORT...]"},
+    {"--journal-size", "SIZE", "Size of the journal of a new store (default 256M)"},
+    {"--reserve", "SIZE", "Space kept for acknowledged data and for freeing"},
+    {"--log-level", "LEVEL", "debug, info, warning or error"},
+    {"--gc", "MODE", "Garbage collection: auto or manual"},
+    {"--tls-ca", "FILE", "Certificate of the store's authority"},
+    {"--tls-cert", "FILE", "This node's certificate"},
+    {"--tls-key", "FILE", "Its key"},
+}};
 
 const Setting* find_setting(std::string_view name) {
   const auto* const found = std::find_if(
@@ -211,7 +247,17 @@ int fail(const std::string& what) {
 std::optional<std::string> check(const Config& config) {
   if (config.data_folder.empty()) return "no data folder: give --data DIR";
   if (config.create && config.rebuild_meta) return "--create and --rebuild-meta exclude each other";
+  if (config.migrate_meta && (config.create || config.rebuild_meta)) {
+    return "--migrate-meta excludes --create and --rebuild-meta";
+  }
+  if (config.migrate_meta && config.etcd.empty()) {
+    return "--migrate-meta needs --meta etcd=URL[,URL...]";
+  }
   const bool restore = !config.restore_meta.empty();
+  if (restore && !config.etcd.empty()) {
+    return "a backup is restored into an etcd through a running node: vmstore meta restore FILE";
+  }
+  if (restore && config.migrate_meta) return "--restore-meta excludes --migrate-meta";
   if (restore && (config.create || config.rebuild_meta)) {
     return "--restore-meta excludes --create and --rebuild-meta";
   }
@@ -237,7 +283,11 @@ void add_modes(CLI::App& app, Config& config) {
       ->type_name("FILE");
   app.add_flag("--rebuild-meta",
                config.rebuild_meta,
-               "Rebuild the catalogue from the folder's own log, then exit");
+               "Rebuild the catalogue from the folder's own log, then exit; with --meta etcd=... "
+               "in an etcd that has lost it");
+  app.add_flag("--migrate-meta",
+               config.migrate_meta,
+               "Move the catalogue from the folder to the etcd of --meta, then exit");
   app.add_option("--restore-meta",
                  config.restore_meta,
                  "Make the catalogue from a backup (`vmstore meta backup`), then exit: for a store "
@@ -306,37 +356,14 @@ Parsed parse_config(int argc, const char* const* argv) {
                                     ->type_name("FILE");
   std::array<std::string, kSettings.size()> texts;
   std::array<CLI::Option*, kSettings.size()> options{};
-  const std::array<const char*, kSettings.size()> flags{"-d,--data",
-                                                        "-l,--listen",
-                                                        "--http",
-                                                        "--journal-size",
-                                                        "--reserve",
-                                                        "--log-level",
-                                                        "--gc",
-                                                        "--tls-ca",
-                                                        "--tls-cert",
-                                                        "--tls-key"};
-  const std::array<const char*, kSettings.size()> types{
-      "DIR", "ENDPOINT,...", "ADDRESS", "SIZE", "SIZE", "LEVEL", "MODE", "FILE", "FILE", "FILE"};
-  const std::array<const char*, kSettings.size()> help{
-      "Data folder",
-      "Where to serve: unix:PATH, and with TLS ADDRESS:PORT (default: vmstored.sock in the data "
-      "folder)",
-      "Health and metrics: loopback HOST:PORT (port 0: any free one), unix:PATH or off",
-      "Size of the journal of a new store (default 256M)",
-      "Space kept for acknowledged data and for freeing",
-      "debug, info, warning or error",
-      "Garbage collection: auto or manual",
-      "Certificate of the store's authority",
-      "This node's certificate",
-      "Its key"};
   for (std::size_t i = 0; i < kSettings.size(); ++i) {
     std::string variable = "VMSTORE_" + std::string(kSettings[i].name);
     std::transform(variable.begin(), variable.end(), variable.begin(), [](unsigned char c) {
       return static_cast<char>(std::toupper(c));
     });
-    options[i] =
-        app.add_option(flags[i], texts[i], help[i])->envname(variable)->type_name(types[i]);
+    options[i] = app.add_option(kFlags[i].flags, texts[i], kFlags[i].help)
+                     ->envname(variable)
+                     ->type_name(kFlags[i].type);
   }
   add_modes(app, config);
   try {  // CLI11 speaks in exceptions; they end here
@@ -351,7 +378,7 @@ Parsed parse_config(int argc, const char* const* argv) {
   for (std::size_t i = 0; i < kSettings.size(); ++i) {
     if (options[i]->count() == 0) continue;
     if (!kSettings[i].apply(texts[i], config)) {
-      return {std::nullopt, fail("bad value '" + texts[i] + "' for " + flags[i])};
+      return {std::nullopt, fail("bad value '" + texts[i] + "' for " + kFlags[i].flags)};
     }
   }
   if (const auto wrong = check(config)) return {std::nullopt, fail(*wrong)};

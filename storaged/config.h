@@ -22,6 +22,7 @@ struct Config {
   std::string listen;
   net::TlsFiles tls;
   std::string http;  // unix:PATH or loopback HOST:PORT; empty: none
+  std::string etcd;  // where the catalogue is: http://HOST:PORT[,...]; empty: in the data folder
   std::uint64_t journal_bytes = 0;
   std::uint64_t reserve_bytes = 0;
   LogLevel log_level = LogLevel::info;
@@ -29,6 +30,7 @@ struct Config {
   /// Outside of the data folder; see storaged/remembered_store.h. Empty: nothing is remembered.
   std::string store_file;
   bool rebuild_meta = false;
+  bool migrate_meta = false;
   std::string restore_meta;  // a backup; empty: none is to be restored
   bool accept_loss = false;  // with it
   bool check_only = false;

@@ -14,11 +14,16 @@
 #include "base/posix_files.h"
 #include "base/thread_pool.h"
 #include "meta/logged_store.h"
+#include "meta/records.h"
 #include "meta/rocks_store.h"
+#include "meta/schema.h"
 #include "net/asio_transport.h"
 #include "net/block_on.h"
+#include "net/etcd_root.h"
 #include "net/io_thread.h"
+#include "net/meta_etcd.h"
 #include "net/tls_listener.h"
+#include "storaged/catalogue_place.h"
 #include "storaged/descriptors.h"
 #include "storaged/http.h"
 #include "storaged/node.h"
@@ -29,7 +34,9 @@ namespace {
 
 constexpr std::size_t kWorkers = 8;  // blocking reads, syncs, RocksDB: more than cores, they wait
 constexpr std::size_t kJournalWorkers = 1;
-constexpr std::chrono::seconds kPageTime{2};  // a node silent for longer is not healthy
+constexpr std::chrono::seconds kPageTime{2};   // a node silent for longer is not healthy
+constexpr std::chrono::seconds kEtcdWait{20};  // of a start: machines come up in any order
+constexpr std::chrono::seconds kEtcdPause{1};
 constexpr ::mode_t kFolderMode = 0700;
 constexpr std::uint64_t kReservePercent = 2;
 constexpr std::uint64_t kReserveBytesMax = limits::kGiB;
@@ -89,6 +96,40 @@ std::optional<T> ask_node(Scheduler& scheduler, std::function<Task<T>()> ask) {
   return future.get();
 }
 
+Task<Result<std::unique_ptr<net::MetaEtcd>>> open_or_make(net::IoThread& io,
+                                                          net::EtcdOptions options,
+                                                          bool may_make,
+                                                          std::uint64_t tag) {
+  auto opened = co_await net::MetaEtcd::open(io, options);
+  if (!may_make || opened.has_value() || opened.error() != Errc::not_found) co_return opened;
+  {
+    net::EtcdCalls calls(io, options);
+    net::etcd::Head head;
+    head.base = meta::kFirstRevision;
+    head.tag = tag;
+    VMS_CO_CHECK(co_await net::make_etcd_catalogue(calls, head));
+  }
+  co_return co_await net::MetaEtcd::open(io, options);
+}
+
+/// Waits for an etcd that is not there yet. A new store (`may_make`) gets its catalogue.
+Task<Result<std::unique_ptr<net::MetaEtcd>>> open_etcd_task(net::IoThread& io,
+                                                            net::EtcdOptions options,
+                                                            bool may_make,
+                                                            std::uint64_t tag) {
+  const TimePoint deadline = io.now() + kEtcdWait;
+  while (true) {
+    auto opened = co_await open_or_make(io, options, may_make, tag);
+    if (opened) co_return opened;
+    const Error error = opened.error();
+    const bool may_come =
+        error == Errc::unavailable || error == Errc::timed_out || error == Errc::disconnected;
+    if (!may_come || io.now() >= deadline) co_return error;
+    VMS_LOG(warning, "node", "waiting for etcd: " << to_string(error));
+    co_await sleep_for(io, kEtcdPause);
+  }
+}
+
 Task<bool> ready_now(Node& node) {
   co_return node.is_ready();
 }
@@ -104,7 +145,8 @@ struct Daemon::State {
   std::unique_ptr<net::IoThread> io;
   std::unique_ptr<ThreadPool> pool;
   std::unique_ptr<ThreadPool> journal_pool;
-  std::unique_ptr<meta::RocksStore> rocks;
+  std::unique_ptr<meta::RocksStore> rocks;  // one of these two
+  std::unique_ptr<net::MetaEtcd> etcd;
   std::unique_ptr<meta::LoggedStore> meta;
   std::unique_ptr<Node> node;
   std::vector<std::unique_ptr<net::Listener>> listeners;
@@ -115,6 +157,8 @@ struct Daemon::State {
 
   [[nodiscard]] Result<void> open_folder();
   [[nodiscard]] Result<void> open_rocks();
+  [[nodiscard]] Result<void> open_etcd();
+  [[nodiscard]] Result<void> settle_new_in_etcd();
   [[nodiscard]] Result<void> open_catalogue();
   [[nodiscard]] Result<void> start_node();
   [[nodiscard]] Result<void> listen();
@@ -192,10 +236,49 @@ Result<void> Daemon::State::open_rocks() {
   return success();
 }
 
+Result<void> Daemon::State::open_etcd() {
+  net::EtcdOptions options;
+  VMS_TRY(options.endpoints, net::parse_etcd_urls(config.etcd));
+  auto opened = net::block_on(*io, open_etcd_task(*io, options, folder->is_new(), random.u64()));
+  if (opened) {
+    etcd = std::move(*opened);
+    return folder->is_new() ? settle_new_in_etcd() : success();
+  }
+  VMS_LOG(error, "node", "catalogue in etcd " << config.etcd << ": " << to_string(opened.error()));
+  if (opened.error() == Errc::not_found) {
+    VMS_LOG(error,
+            "node",
+            "that etcd has no catalogue: if it was wiped, `vmstore meta rebuild` makes it anew "
+            "from this node's log; nothing was changed");
+    return Errc::unknown;
+  }
+  return opened.error();
+}
+
+/// Before anything of a new store is in etcd: that no other store is there. From then on the folder
+/// is served with etcd only.
+Result<void> Daemon::State::settle_new_in_etcd() {
+  VMS_TRY(const auto found, net::block_on(*io, etcd->get(std::string(meta::kStoreKey))));
+  if (found.entry) {
+    VMS_TRY(const auto record, meta::decode<meta::pb::StoreRecord>(found.entry->value));
+    const auto store = meta::from_pb<StoreId>(record.id());
+    if (store != folder->identity().store) {
+      VMS_LOG(error,
+              "node",
+              "that etcd has the catalogue of store " << store.hex() << "; nothing was changed");
+      return Errc::foreign_store;
+    }
+  }
+  return write_place(*files, CataloguePlace{CataloguePlace::Kind::etcd});
+}
+
 Result<void> Daemon::State::open_catalogue() {
-  VMS_CHECK(open_rocks());
+  VMS_TRY(const CataloguePlace place, read_place(*files));
+  VMS_CHECK(check_place(place, !config.etcd.empty(), folder->is_new()));
+  VMS_CHECK(config.etcd.empty() ? open_rocks() : open_etcd());
+  meta::MetaStore* const backend = rocks ? static_cast<meta::MetaStore*>(rocks.get()) : etcd.get();
   meta::LoggedStore::Parts parts{
-      *io, *pool, *files, std::string(kCatalogueFile), *rocks, rocks.get()};
+      *io, *pool, *files, std::string(kCatalogueFile), *backend, rocks.get()};
   const auto start = folder->is_new() ? meta::LogStart::make_missing : meta::LogStart::need;
   auto logged = net::block_on(*io, meta::LoggedStore::open(std::move(parts), start));
   if (!logged) {
@@ -203,6 +286,12 @@ Result<void> Daemon::State::open_catalogue() {
             "node",
             "the catalogue and its log do not agree (" << to_string(logged.error())
                                                        << "); nothing is served");
+    if (etcd) {
+      VMS_LOG(error,
+              "node",
+              "if that etcd was put back from a backup, `vmstore meta rebuild` makes its catalogue "
+              "anew from this node's log");
+    }
     return logged.error();
   }
   meta = std::move(*logged);
@@ -346,6 +435,7 @@ void Daemon::stop() {
     net::block_on(*s.io, s.close_listeners());
     if (s.node) net::block_on(*s.io, s.node->stop());
     if (s.meta) net::block_on(*s.io, s.meta->close());
+    if (s.etcd) net::block_on(*s.io, s.etcd->close());
     if (s.rocks) ignore(net::block_on(*s.io, s.rocks->close()), "logged where it failed");
   }
   s.journal_pool.reset();
@@ -355,6 +445,7 @@ void Daemon::stop() {
   s.node.reset();
   s.meta.reset();
   s.rocks.reset();
+  s.etcd.reset();
   s.io.reset();
 }
 

@@ -11,6 +11,7 @@
 #include "base/random.h"
 #include "storaged/config.h"
 #include "storaged/daemon.h"
+#include "storaged/move_meta.h"
 #include "storaged/rebuild_meta.h"
 
 namespace {
@@ -59,7 +60,16 @@ vmstore::Result<std::unique_ptr<vmstore::PosixFiles>> open_folder(
 vmstore::Result<void> rebuild(const vmstore::storaged::Config& config) {
   VMS_TRY(const auto files, open_folder(config));
   auto random = vmstore::Random::from_system();
+  if (!config.etcd.empty()) {
+    return vmstore::storaged::rebuild_in_etcd(*files, config.etcd, random);
+  }
   return vmstore::storaged::rebuild_catalogue(*files, config.data_folder, random);
+}
+
+vmstore::Result<void> migrate(const vmstore::storaged::Config& config) {
+  VMS_TRY(const auto files, open_folder(config));
+  auto random = vmstore::Random::from_system();
+  return vmstore::storaged::migrate_catalogue(*files, config.data_folder, config.etcd, random);
 }
 
 vmstore::Result<void> restore(const vmstore::storaged::Config& config) {
@@ -108,6 +118,7 @@ int main(int argc, char** argv) {
   vmstore::set_log_level(parsed.config->log_level);
   if (parsed.config->check_only) return 0;
   if (parsed.config->rebuild_meta) return exit_code_of_verb(rebuild(*parsed.config));
+  if (parsed.config->migrate_meta) return exit_code_of_verb(migrate(*parsed.config));
   if (!parsed.config->restore_meta.empty()) return exit_code_of_verb(restore(*parsed.config));
   return serve(std::move(*parsed.config));
 }

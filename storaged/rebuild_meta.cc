@@ -15,6 +15,8 @@
 #include "meta/rebuild.h"
 #include "meta/restore.h"
 #include "meta/rocks_folder.h"
+#include "storaged/aside.h"
+#include "storaged/catalogue_place.h"
 #include "storaged/gc.h"
 #include "storaged/identity.h"
 #include "storaged/key_files.h"
@@ -23,40 +25,7 @@
 namespace vmstore::storaged {
 namespace {
 
-constexpr int kAsideMax = 1000;
 constexpr std::size_t kMissingSaid = 20;
-
-/// A name for what is set aside that nothing has yet.
-Result<std::string> aside_name(Files& files, std::string_view of) {
-  VMS_TRY(const auto names, files.list(""));
-  std::string name = std::string(of) + ".old";
-  for (int i = 1; i < kAsideMax; ++i) {
-    if (!std::binary_search(names.begin(), names.end(), name)) return name;
-    name = std::string(of) + ".old." + std::to_string(i);
-  }
-  return Errc::exists;
-}
-
-Result<void> rename_aside(Files& files, std::string_view what) {
-  VMS_TRY(const std::string name, aside_name(files, what));
-  VMS_CHECK(files.rename(what, name));
-  VMS_LOG(info, "meta", "what was there of the catalogue is set aside as " << name);
-  return files.sync_folder("");
-}
-
-Result<void> set_folder_aside(Files& files) {
-  const auto content = files.list(kMetaFolder);
-  if (!content && content.error() == Errc::not_found) return success();
-  if (!content) return content.error();
-  if (content->empty()) return success();
-  return rename_aside(files, kMetaFolder);
-}
-
-Result<void> set_log_aside(Files& files) {
-  VMS_TRY(const auto names, files.list(""));
-  if (!std::binary_search(names.begin(), names.end(), kCatalogueFile)) return success();
-  return rename_aside(files, kCatalogueFile);
-}
 
 Result<meta::Backup> read_backup(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -155,10 +124,32 @@ Result<void> check_nothing_newer(Files& files, const std::string& path) {
   return Errc::exists;
 }
 
+/// `conflict`: the catalogue is in etcd, and one in the folder would be a second one. A move that
+/// was cut short before RocksDB's folder was set aside may be given up: nobody has served it there.
+Result<void> check_place_for_rebuild(Files& files) {
+  VMS_TRY(const auto place, read_place(files));
+  if (place.kind == CataloguePlace::Kind::embedded) return success();
+  const auto content = files.list(kMetaFolder);
+  const bool is_first_move = content && !content->empty();
+  if (place.kind == CataloguePlace::Kind::moving && is_first_move) return success();
+  VMS_LOG(error,
+          "meta",
+          "the catalogue of this folder is in etcd: `vmstore meta rebuild --meta etcd=URL` makes "
+          "it anew there, nothing was changed");
+  return Errc::conflict;
+}
+
+Result<void> end_move(Files& files) {
+  VMS_TRY(const auto place, read_place(files));
+  if (place.kind == CataloguePlace::Kind::embedded) return success();
+  return write_place(files, CataloguePlace());
+}
+
 }  // namespace
 
 Result<void> rebuild_catalogue(Files& files, const std::string& path, Random& random) {
   VMS_TRY(const auto folder, DataFolder::open(files, DataFolder::Missing::refuse, random));
+  VMS_CHECK(check_place_for_rebuild(files));
   auto image = meta::CatalogueLog::load(files, std::string(kCatalogueFile));
   if (!image) {
     VMS_LOG(error,
@@ -174,12 +165,13 @@ Result<void> rebuild_catalogue(Files& files, const std::string& path, Random& ra
   VMS_TRY(const auto rebuilt,
           meta::plan_rebuild(sources, static_cast<std::uint32_t>(random.u64())));
   // Only now, when it is known that a new one can be made.
-  VMS_CHECK(set_folder_aside(files));
+  VMS_CHECK(set_meta_folder_aside(files));
   VMS_FAULT("node.rebuild.set_aside");
   VMS_CHECK(files.make_folder(kMetaFolder));
   VMS_CHECK(files.sync_folder(""));
   const std::string meta_path = path + "/" + std::string(kMetaFolder);
   VMS_CHECK(meta::rebuild_rocks(rebuilt, files, std::string(kCatalogueFile), meta_path));
+  VMS_CHECK(end_move(files));
   VMS_LOG(info,
           "meta",
           "rebuilt the catalogue: " << rebuilt.image.entries.size() << " entries, revision "
@@ -203,6 +195,7 @@ Result<void> restore_catalogue(Files& files,
                         << identity.store.hex() << "; nothing was changed");
     return Errc::foreign_store;
   }
+  VMS_CHECK(check_place_for_rebuild(files));
   if (!accept_loss) VMS_CHECK(check_nothing_newer(files, path));
   VMS_TRY(const auto present, keys_present(files));
   VMS_CHECK(check_keys(backup, present.whole, accept_loss));
@@ -219,12 +212,13 @@ Result<void> restore_catalogue(Files& files,
   // First: the restored catalogue is newer than any the collector saw, so nothing else stops it
   // from freeing what only the one set aside names.
   VMS_CHECK(hold_gc(files));
-  VMS_CHECK(set_folder_aside(files));
+  VMS_CHECK(set_meta_folder_aside(files));
   VMS_CHECK(set_log_aside(files));
   VMS_CHECK(files.make_folder(kMetaFolder));
   VMS_CHECK(files.sync_folder(""));
   const std::string meta_path = path + "/" + std::string(kMetaFolder);
   VMS_CHECK(meta::make_rocks(*image, files, std::string(kCatalogueFile), meta_path));
+  VMS_CHECK(end_move(files));
   VMS_LOG(info,
           "meta",
           "restored the catalogue from " << backup_file << ": " << image->entries.size()

@@ -52,6 +52,23 @@ TEST(Config, FlagsAreTaken) {
   EXPECT_TRUE(parsed.config->create);
 }
 
+TEST(Config, CatalogueIsInTheFolderUnlessAnEtcdIsNamed) {
+  EXPECT_EQ(parse({"-d", "/s"}).config->etcd, "");
+  EXPECT_EQ(parse({"-d", "/s", "--meta", "rocksdb"}).config->etcd, "");
+  const std::string urls = "http://127.0.0.1:2379,http://127.0.0.1:2381";
+  const std::string place = "etcd=" + urls;
+  EXPECT_EQ(parse({"-d", "/s", "--meta", place.c_str()}).config->etcd, urls);
+  Config config;
+  EXPECT_FALSE(apply_config_text("[node]\nmeta = '" + place + "'", "f", config));
+  EXPECT_EQ(config.etcd, urls);
+  for (const char* wrong : {"", "etcd", "etcd=", "etcd=127.0.0.1:2379", "etcd=http://10.0.0.1:1"}) {
+    EXPECT_EQ(parse({"-d", "/s", "--meta", wrong}).exit_code, 2) << wrong;
+  }
+  EXPECT_EQ(parse({"-d", "/s", "--migrate-meta"}).exit_code, 2);
+  EXPECT_EQ(parse({"-d", "/s", "--migrate-meta", "--create", "--meta", place.c_str()}).exit_code,
+            2);
+}
+
 TEST(Config, WrongUseEndsWithExitCodeTwo) {
   EXPECT_EQ(parse({}).exit_code, 2);
   EXPECT_EQ(parse({"--data", "/s", "--journal-size", "many"}).exit_code, 2);
