@@ -17,7 +17,7 @@ namespace vmstore::net {
 namespace {
 
 constexpr std::size_t kRecordBytes = 16 * 1024;
-constexpr std::size_t kSendBytes = 128 * 1024;  // of ciphertext, before the socket gets it
+constexpr std::size_t kSendBytes = 48 * 1024;  // of ciphertext, before the socket gets it
 constexpr Duration kFarewellTime = 1s;
 constexpr std::size_t kFarewellBytesMax = 64 * 1024;
 

@@ -20,6 +20,7 @@ namespace {
 
 /// Kept for the next record when it has been sent; more is given back.
 constexpr std::size_t kSpareBytes = 1024;
+constexpr std::size_t kOutgoingBytes = 64 * 1024;
 constexpr std::size_t kRecordBytes = 16 * 1024;
 /// 128 GiB of full records. AES-GCM is good for 2^24.5 (RFC 8446, 5.5); a guest's session has no
 /// end.
@@ -49,6 +50,9 @@ int pipe_write(BIO* bio, const char* bytes, std::size_t size, std::size_t* taken
   Pipes& pipes = *static_cast<Pipes*>(BIO_get_data(bio));
   BIO_clear_retry_flags(bio);
   const auto* const first = reinterpret_cast<const std::byte*>(bytes);
+  if (size > kRecordBytes && pipes.out.capacity() < kOutgoingBytes) {
+    pipes.out.reserve(kOutgoingBytes);  // a full record: others follow; grown once for all
+  }
   pipes.out.insert(pipes.out.end(), first, first + size);
   *taken = size;
   return 1;

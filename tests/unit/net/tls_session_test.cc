@@ -262,6 +262,20 @@ TEST_F(Tls, AMessageOfAnyClaimedLengthEndsTheHandshake) {
   EXPECT_EQ(verdict(node, claim), Errc::bad_frame);
 }
 
+/// Whether the byte is in the version of a record that is not encrypted: nobody reads that.
+bool is_unread(const Bytes& flight, std::size_t at) {
+  std::size_t begin = 0;
+  while (begin + 5 <= flight.size()) {
+    const std::size_t end = begin + 5 + std::to_integer<std::size_t>(flight[begin + 3]) * 256 +
+                            std::to_integer<std::size_t>(flight[begin + 4]);
+    if (at < end) {
+      return flight[begin] != std::byte{0x17} && (at == begin + 1 || at == begin + 2);
+    }
+    begin = end;
+  }
+  return false;
+}
+
 TEST_F(Tls, AChangedByteNeverLetsAnybodyIn) {
   Ends good(node, client);
   good.shake();
@@ -270,17 +284,17 @@ TEST_F(Tls, AChangedByteNeverLetsAnybodyIn) {
   for (std::size_t place = 0; place < total; place += 3) {
     Ends ends(node, client);
     std::size_t passed = 0;
-    bool is_framing = false;
+    bool matters = false;  // signatures differ in length: the last places may not be there
     ends.change = [&](Bytes& flight) {
       if (place >= passed && place < passed + flight.size()) {
         const std::size_t at = place - passed;
+        matters = !is_unread(flight, at);
         flight[at] ^= std::byte{0x20};
-        is_framing = at >= 1 && at <= 2;  // of the first record: a version that nobody reads
       }
       passed += flight.size();
     };
     ends.shake();
-    EXPECT_TRUE(is_framing || !ends.server_outcome) << "byte " << place;
+    EXPECT_TRUE(!matters || !ends.server_outcome) << "byte " << place;
   }
 }
 
