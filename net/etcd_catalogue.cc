@@ -122,8 +122,9 @@ Result<std::vector<std::string>> decode_removed(std::string_view value) {
   std::vector<std::string> keys;
   while (!value.empty()) {
     if (value.size() < 2 || keys.size() >= limits::kMetaTxnOpsMax) return Errc::bad_frame;
-    const std::size_t bytes =
-        static_cast<unsigned char>(value[0]) | static_cast<unsigned char>(value[1]) << 8;
+    const unsigned low = static_cast<unsigned char>(value[0]);
+    const unsigned high = static_cast<unsigned char>(value[1]);
+    const std::size_t bytes = high << 8 | low;
     value.remove_prefix(2);
     if (bytes == 0 || bytes > limits::kMetaKeyBytesMax || bytes > value.size()) {
       return Errc::bad_frame;
