@@ -20,6 +20,7 @@ constexpr Duration kConnectLook = std::chrono::seconds(1);
 constexpr Duration kAnnounceDelay = std::chrono::seconds(1);
 constexpr std::uint64_t kLogBytesPerBlock = 256;  // header, run and sum of a 4 KiB record, rounded
 
+constexpr std::int64_t kCreditBlocksMin = limits::kCreditBytesMin / kBlockBytes;
 constexpr std::uint64_t kReserveBlocksMost = limits::kGiB / kBlockBytes;
 constexpr Duration kRollAgainPauseMost = std::chrono::seconds(5);
 constexpr Duration kRollPause = std::chrono::milliseconds(200);  // before a credit asks again
@@ -527,7 +528,14 @@ Task<Result<void>> Log::refill_credit(std::int64_t blocks_wanted) {
   const BlockIndex data{std::min({reserved_.value + more, most, BlockIndex::kEnd - 1})};
   const std::uint64_t log_bytes =
       length_.log_bytes + static_cast<std::uint64_t>(blocks_wanted) * kLogBytesPerBlock;
-  const auto granted = co_await node_.reserve(key, record_.epoch(), data, log_bytes);
+  auto granted = co_await node_.reserve(key, record_.epoch(), data, log_bytes);
+  if (!granted && granted.error() == Errc::no_space && have < kCreditBlocksMin && key == key_) {
+    // Where room is short, the least that lets a writer go on (DESIGN 4.3).
+    const auto owed = static_cast<std::uint64_t>(kCreditBlocksMin - have);
+    const BlockIndex little{std::min(data.value, reserved_.value + owed)};
+    granted = co_await node_.reserve(
+        key, record_.epoch(), little, length_.log_bytes + owed * kLogBytesPerBlock);
+  }
   if (key != key_) co_return success();  // rolled meanwhile: the next attempt asks for the new key
   if (!granted && is_key_trouble(granted.error())) co_return co_await wait_rolled(key);
   if (!granted) co_return granted.error();

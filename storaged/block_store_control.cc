@@ -18,6 +18,8 @@ Result<std::shared_ptr<KeyFiles>> make_files(Files& folder,
                                              ByteSpan header_record) {
   VMS_FAULT("create.before_files");
   VMS_TRY(auto files, KeyFiles::create(folder, head.key));
+  // Both slots of the head: a later fence or seal is written into space that is there.
+  VMS_CHECK(files->log().allocate(0, limits::kLogHeadBytes + header_record.size()));
   VMS_CHECK(files->write_log(0, header_record));
   VMS_CHECK(files->write_head(head));
   VMS_FAULT("create.after_files");
@@ -140,6 +142,7 @@ Task<Result<KeyState>> BlockStore::create(KeyId key_id,
     co_return co_await s.create_again(existing, head, std::move(header_record));
   }
   if (s.removed_keys.contains(key_id)) co_return Errc::exists;  // it did
+  VMS_CO_CHECK(co_await s.check_room_for_key());
   const auto key = std::make_shared<Key>(s.scheduler, head);
   key->live = false;
   s.keys.emplace(key_id, key);

@@ -52,6 +52,21 @@ Result<Key::Allocated> extend_all(KeyFiles& files,
   return reached;
 }
 
+/// Bytes that are about to be allocated.
+class Promise {
+ public:
+  Promise(std::uint64_t& sum, std::uint64_t bytes) noexcept : sum_(sum), bytes_(bytes) {
+    sum_ += bytes_;
+  }
+  Promise(const Promise&) = delete;
+  Promise& operator=(const Promise&) = delete;
+  ~Promise() { sum_ -= bytes_; }
+
+ private:
+  std::uint64_t& sum_;
+  std::uint64_t bytes_;
+};
+
 /// Without it a power cut could take back what was promised.
 Result<void> sync_all(Files& folders, KeyFiles& files, const std::string& folder) {
   VMS_FAULT("reserve.before_sync");
@@ -162,10 +177,12 @@ Task<Result<void>> BlockStore::State::allocate(std::shared_ptr<Key> key,
   from.data = std::max(from.data, key->state.length.blocks.value * kBlockBytes);
   from.log = std::max(from.log, limits::kLogHeadBytes + key->state.length.log_bytes);
   from.sums = std::max(from.sums, key->state.length.blocks.value * kSumBytes);
-  auto work = [this, &opened, &from, &ends, ahead] {
+  const std::uint64_t promised = promised_bytes;
+  auto work = [this, &opened, &from, &ends, ahead, promised] {
     // Allocating ahead is a convenience: it never takes from the reserve.
     const auto space = files.space();
-    const std::uint64_t kept = options.reserve_bytes + kDataAheadBytes + kLogAheadBytes;
+    const std::uint64_t kept =
+        options.reserve_bytes + promised + kWorkersMost * (kDataAheadBytes + kLogAheadBytes);
     const bool plenty = ahead && space && space->free_bytes > kept;
     return extend_all(*opened, from, ends, plenty);
   };
@@ -177,6 +194,15 @@ Task<Result<void>> BlockStore::State::allocate(std::shared_ptr<Key> key,
   co_return success();
 }
 
+/// A new key takes little, and may take it from the reserve, as a roll must; not all of it.
+Task<Result<void>> BlockStore::State::check_room_for_key() {
+  if (options.reserve_bytes == 0) co_return success();
+  auto ask = [this] { return files.space(); };
+  VMS_CO_TRY(const auto space, co_await run_on(pool, scheduler, ask));
+  if (space.free_bytes < options.reserve_bytes / 4) co_return Errc::no_space;
+  co_return success();
+}
+
 Task<Result<void>> BlockStore::State::reserve_space(std::shared_ptr<Key> key,
                                                     std::shared_ptr<KeyFiles> opened,
                                                     KeyLength end) {
@@ -184,10 +210,17 @@ Task<Result<void>> BlockStore::State::reserve_space(std::shared_ptr<Key> key,
   ends.data = end.blocks.value * kBlockBytes;
   ends.log = limits::kLogHeadBytes + end.log_bytes;
   ends.sums = end.blocks.value * kSumBytes;
-  const std::uint64_t wanted = ends.data - std::min(ends.data, key->allocated.data);
+  const auto missing = [](std::uint64_t goal, std::uint64_t have) {
+    return goal - std::min(goal, have);
+  };
+  const std::uint64_t wanted = missing(ends.data, key->allocated.data) +
+                               missing(ends.log, key->allocated.log) +
+                               missing(ends.sums, key->allocated.sums);
+  // What others were promised and is not taken yet counts as gone: hundreds may ask at once.
+  const Promise promise(promised_bytes, wanted);
   auto ask = [this] { return files.space(); };
   VMS_CO_TRY(const auto space, co_await run_on(pool, scheduler, ask));
-  if (space.free_bytes < options.reserve_bytes + wanted) co_return Errc::no_space;
+  if (space.free_bytes < options.reserve_bytes + promised_bytes) co_return Errc::no_space;
   VMS_CO_CHECK(co_await allocate(key, opened, ends, false));
   const std::string folder = key->names_unsynced ? key_folder(key->id()) : std::string();
   auto sync = [this, &opened, &folder] { return sync_all(files, *opened, folder); };

@@ -28,6 +28,7 @@ namespace vmstore::storaged {
 inline constexpr std::uint64_t kUndestagedBlocksBytesMax = 256 * limits::kMiB;
 /// Space that appends without a reservation take ahead.
 inline constexpr std::uint64_t kDataAheadBytes = limits::kMiB;
+inline constexpr std::uint64_t kWorkersMost = 8;  // that may allocate ahead at once
 inline constexpr std::uint64_t kLogAheadBytes = 64 * limits::kKiB;
 inline constexpr std::uint64_t kSumsAheadBytes = 16 * limits::kKiB;
 /// Appends on their way, of all keys: beyond it they are refused as `busy`.
@@ -89,6 +90,8 @@ struct BlockStore::State {
   [[nodiscard]] Task<Result<void>> reserve_space(std::shared_ptr<Key> key,
                                                  std::shared_ptr<KeyFiles> opened,
                                                  KeyLength end);
+  /// `no_space` when the reserve is nearly gone.
+  [[nodiscard]] Task<Result<void>> check_room_for_key();
   [[nodiscard]] static bool has_space(const Key& key, const KeyLength& end) noexcept;
 
   // ---- the ring: block_store_commit.cc ----
@@ -99,6 +102,7 @@ struct BlockStore::State {
   std::uint64_t completed_number = 0;  // newest group that is in ring and files
   std::uint64_t append_bytes_in_flight = 0;
   std::uint64_t undestaged_blocks_bytes = 0;
+  std::uint64_t promised_bytes = 0;  // by calls that have not allocated them yet
   /// Queues the op behind those of its key. `ready` ops enter the ring with the next group.
   void submit(Op& op);
   void make_ready(Op& op);

@@ -40,6 +40,7 @@ constexpr std::chrono::seconds kEtcdPause{1};
 constexpr ::mode_t kFolderMode = 0700;
 constexpr std::uint64_t kReservePercent = 2;
 constexpr std::uint64_t kReserveBytesMax = limits::kGiB;
+constexpr std::uint64_t kReserveBytesMin = 16 * limits::kMiB;  // of small file systems an eighth
 
 Result<void> open_data_folder(const Config& config, std::unique_ptr<PosixFiles>& files) {
   if (config.create && ::mkdir(config.data_folder.c_str(), kFolderMode) != 0 && errno != EEXIST) {
@@ -59,6 +60,10 @@ Result<void> open_data_folder(const Config& config, std::unique_ptr<PosixFiles>&
 Result<void> check_punching(PosixFiles& files, bool allowed_without) {
   const auto probed = files.probe_hole_punching();
   if (probed) return success();
+  if (probed.error() == Errc::no_space) {
+    VMS_LOG(warning, "node", "the data folder's file system is full: free some space there");
+    return success();  // what is there could be allocated and punched once
+  }
   if (probed.error() == Errc::unsupported && allowed_without) {
     VMS_LOG(warning, "node", "the file system cannot punch holes: freed space is not given back");
     return success();
@@ -75,7 +80,8 @@ Result<void> check_punching(PosixFiles& files, bool allowed_without) {
 std::uint64_t default_reserve(Files& files) {
   const auto space = files.space();
   if (!space) return 0;
-  return std::min(kReserveBytesMax, space->total_bytes / 100 * kReservePercent);
+  const std::uint64_t least = std::min(kReserveBytesMin, space->total_bytes / 8);
+  return std::clamp(space->total_bytes / 100 * kReservePercent, least, kReserveBytesMax);
 }
 
 /// The value of `ask` on the node's thread, or nothing when the node does not answer in time. The

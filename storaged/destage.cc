@@ -94,15 +94,21 @@ Task<Result<void>> BlockStore::State::destage_few(std::span<const std::shared_pt
   }
   FanOut all(scheduler, jobs);
   co_await all;
+  Result<void> done = success();
   for (Part& part : parts) {
     counters.syncs += part.data_dirty ? 3 : 2;
     LogHead& state = part.key->state;
     if (part.outcome) state.generation = std::max(state.generation, part.head.generation);
     if (part.outcome) continue;
     part.key->data_dirty = part.key->data_dirty || part.data_dirty;
+    // No sync was tried: the head found no space, and may find it later.
+    if (part.outcome.error() == Errc::no_space && part.doubt == Doubt::everything) {
+      done = part.outcome;
+      continue;
+    }
     fail_key(*part.key, "cannot be synced", part.outcome.error(), part.doubt);
   }
-  co_return success();
+  co_return done;
 }
 
 Task<Result<void>> BlockStore::State::destage_keys(std::vector<std::shared_ptr<Key>> round) {
@@ -142,6 +148,7 @@ Task<Result<void>> BlockStore::State::destage(bool clean) {
   std::vector<std::shared_ptr<Key>> round(dirty_keys.begin(), dirty_keys.end());
   dirty_keys.clear();
   auto synced = co_await destage_keys(round);
+  const bool is_full = !synced && synced.error() == Errc::no_space;
   const auto folders = std::exchange(dirty_folders, {});
   auto work = [this, &folders]() -> Result<void> {
     VMS_FAULT("destage.before_names");
@@ -150,8 +157,11 @@ Task<Result<void>> BlockStore::State::destage(bool clean) {
     return success();
   };
   if (synced) synced = co_await run_opening(work);
-  if (!synced && is_out_of_descriptors(synced.error())) {
-    VMS_LOG(warning, "storaged", "out of descriptors: what was written is made durable later");
+  if (is_full || (!synced && is_out_of_descriptors(synced.error()))) {
+    VMS_LOG(warning,
+            "storaged",
+            (is_full ? "the file system is full" : "out of descriptors")
+                << ": what was written is moved out of the journal later");
     for (const auto& key : round) mark_dirty(key);
     dirty_folders.insert(folders.begin(), folders.end());
     co_return synced;

@@ -99,6 +99,19 @@ TEST(BlockStore, C4_append_never_creates_key) {
   machine.stop();
 }
 
+TEST(BlockStore, NewKeysLeaveAPartOfTheReserveAlone) {
+  Machine machine;
+  machine.options.reserve_bytes = 4 * limits::kMiB;
+  machine.start_well();
+  KeyModel key(key_number(0));
+  ASSERT_TRUE(machine.create(key));
+  machine.files.set_capacity(machine.files.used_bytes() + limits::kMiB / 2);
+  const KeyModel another(key_number(1));
+  EXPECT_EQ(code_of(machine.create(another)), Errc::no_space);
+  machine.append_well(key, 2, 1);  // what was acknowledged may use it
+  machine.stop();
+}
+
 TEST(BlockStore, TheSameAppendAgainIsAnsweredAsDone) {
   Machine machine;
   machine.start_well();

@@ -303,6 +303,46 @@ TEST_F(StoreFaults, ReservationsLeaveTheReserveAlone) {
   append_works(one_);  // what was acknowledged may use it
 }
 
+// Hundreds of disks that are written for the first time ask in the same moment: what each finds
+// free the others find free as well.
+TEST_F(StoreFaults, ReservationsMadeAtOnceLeaveTheReserveAlone) {
+  constexpr std::uint64_t kReserve = 8 * limits::kMiB;
+  constexpr std::uint64_t kBlocks = 1000;
+  machine_.stop();
+  machine_.options.reserve_bytes = kReserve;
+  machine_.start_well();
+  machine_.files.set_capacity(machine_.files.used_bytes() + kReserve +
+                              3 * kBlocks / 2 * kBlockBytes);
+  const auto ask =
+      [](BlockStore& store, const KeyModel& key, std::vector<Errc>& into) -> Task<void> {
+    const BlockIndex data_blocks{key.length().blocks.value + kBlocks};
+    const std::uint64_t log_bytes = key.length().log_bytes + limits::kKiB;
+    const auto reserved = co_await store.reserve(key.key(), key.token(), data_blocks, log_bytes);
+    into.push_back(code_of(reserved));
+  };
+  std::vector<Errc> outcomes;
+  machine_.process().spawn(ask(machine_.store(), one_, outcomes));
+  machine_.run(ask(machine_.store(), two_, outcomes));
+  machine_.world.run_for(std::chrono::seconds(10));
+  ASSERT_EQ(outcomes.size(), 2U);
+  EXPECT_NE(std::count(outcomes.begin(), outcomes.end(), Errc::no_space), 0);
+  EXPECT_GE(machine_.files.space()->free_bytes, kReserve);
+}
+
+// A head that finds no space is written later: no sync was tried, so nothing is in doubt.
+TEST_F(StoreFaults, FullFileSystemFailsNoKeyWhenTheStoreStops) {
+  machine_.append_well(one_, 3, 7);
+  machine_.append_well(two_, 3, 8);
+  machine_.files.fail(fault(FileOperation::write, ".log", Errc::no_space, true));
+  machine_.stop();
+  machine_.files.clear_faults();
+  machine_.start_well();
+  expect_whole(one_);
+  expect_whole(two_);
+  append_works(one_);
+  append_works(two_);
+}
+
 // ---- failing ----
 
 TEST_F(StoreFaults, AFailedRingWriteStopsAllChangesAndNoReads) {
