@@ -2,6 +2,7 @@
 // The calls of BlockStore one by one, without faults.
 #include <gtest/gtest.h>
 
+#include "base/limits.h"
 #include "tests/unit/storaged/store_fixture.h"
 
 namespace vmstore::storaged {
