@@ -86,11 +86,12 @@ bool harden(SSL_CTX* context) {
   SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
   SSL_CTX_set_verify_depth(context, kChainDepth);
   SSL_CTX_set_max_cert_list(context, kChainBytesMax);
+  std::string groups("X25519:P-256");  // OpenSSL's macro casts the pointer to one that may write
   return SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) == 1 &&
          SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION) == 1 &&
          SSL_CTX_set_num_tickets(context, 0) == 1 &&
          SSL_CTX_set_ciphersuites(context, kCiphers) == 1 &&
-         SSL_CTX_set1_groups_list(context, "X25519:P-256") == 1;
+         SSL_CTX_set1_groups_list(context, groups.data()) == 1;
 }
 
 std::optional<Problem> fill(SSL_CTX* context, const TlsPems& pems, CertificateName& name) {

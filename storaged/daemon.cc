@@ -40,7 +40,7 @@ constexpr std::chrono::seconds kEtcdPause{1};
 constexpr ::mode_t kFolderMode = 0700;
 constexpr std::uint64_t kReservePercent = 2;
 constexpr std::uint64_t kReserveBytesMax = limits::kGiB;
-constexpr std::uint64_t kReserveBytesMin = 16 * limits::kMiB;  // of small file systems an eighth
+constexpr std::uint64_t kReserveBytesMin = 16 * limits::kMiB;  // but no more than a 32nd of all
 
 Result<void> open_data_folder(const Config& config, std::unique_ptr<PosixFiles>& files) {
   if (config.create && ::mkdir(config.data_folder.c_str(), kFolderMode) != 0 && errno != EEXIST) {
@@ -80,7 +80,7 @@ Result<void> check_punching(PosixFiles& files, bool allowed_without) {
 std::uint64_t default_reserve(Files& files) {
   const auto space = files.space();
   if (!space) return 0;
-  const std::uint64_t least = std::min(kReserveBytesMin, space->total_bytes / 8);
+  const std::uint64_t least = std::min(kReserveBytesMin, space->total_bytes / 32);
   return std::clamp(space->total_bytes / 100 * kReservePercent, least, kReserveBytesMax);
 }
 
