@@ -273,6 +273,10 @@ std::optional<std::string> check(const Config& config) {
   return std::nullopt;
 }
 
+bool serves(const Config& config) {
+  return !config.rebuild_meta && !config.migrate_meta && config.restore_meta.empty();
+}
+
 /// What is no setting: how this one run behaves.
 void add_modes(CLI::App& app, Config& config) {
   app.add_flag("--create", config.create, "Make a store if the data folder is empty");
@@ -382,6 +386,9 @@ Parsed parse_config(int argc, const char* const* argv) {
     }
   }
   if (const auto wrong = check(config)) return {std::nullopt, fail(*wrong)};
+  // Who works on a folder and ends has no socket there: its path may be relative, and of any
+  // length.
+  if (!serves(config)) return {std::move(config), 0};
   if (config.listen.empty()) config.listen = "unix:" + config.data_folder + "/vmstored.sock";
   if (!are_endpoints(config.listen)) {
     return {std::nullopt,

@@ -17,8 +17,8 @@ namespace vmstore::storaged {
 
 struct Config {
   std::string data_folder;
-  /// unix:PATH, ADDRESS:PORT (with TLS), or several, with commas; empty:
-  /// <data folder>/vmstored.sock.
+  /// unix:PATH, ADDRESS:PORT (with TLS), or several, with commas; when none is given,
+  /// <data folder>/vmstored.sock, or empty if this run serves nothing.
   std::string listen;
   net::TlsFiles tls;
   std::string http;  // unix:PATH or loopback HOST:PORT; empty: none

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # RocksDB's folder is lost. The node refuses to start over an empty catalogue, and `meta rebuild`
 # brings every disk, snapshot, clone and byte back from its own log: after an orderly stop, and
-# after a crash with acknowledged writes that nobody had flushed (C14).
+# after a crash with acknowledged writes that nobody had flushed (C14). The folder is named as for
+# `up`: its path may be relative, and too long for a socket.
 source "$(dirname "$0")/functions.sh"
 requires nbdkit qemu-io python3
 
@@ -32,7 +33,6 @@ lose_catalogue() {
   rm -rf "$data_dir/meta"
   expect_exit 1 vmstore up --data "$data_dir"
   grep -q 'rebuild' "$work/stderr" || fail "no word about the way out: $(cat "$work/stderr")"
-  vmstore meta rebuild --data "$data_dir" -y
 }
 
 start_store
@@ -55,6 +55,7 @@ catalogue >"$work/catalogue"
 stop_store
 
 lose_catalogue
+vmstore meta rebuild --data "$data_dir" -y
 start_store
 catalogue >"$work/catalogue.now"
 digests >"$work/digests.now"
@@ -68,6 +69,11 @@ vmstore attach base >/dev/null
 qemu-io -t unsafe -f raw "$uri" -c 'write -P 11 5M 512k' >/dev/null
 crash_store
 lose_catalogue
+long=$(printf 'd%.0s' {1..120})
+mkdir "$work/$long"
+mv "$data_dir" "$work/$long/data"
+(cd "$work" && vmstore meta rebuild --data "$long/data" -y)
+mv "$work/$long/data" "$data_dir"
 start_store
 qemu-io -r -f raw "$uri" -c 'read -P 11 5M 512k' -c 'read -P 7 1M 2M' >"$work/read" 2>&1 ||
   fail "$(cat "$work/read")"

@@ -69,6 +69,23 @@ TEST(Config, CatalogueIsInTheFolderUnlessAnEtcdIsNamed) {
             2);
 }
 
+TEST(Config, FolderOfARunThatServesNothingMayBeRelativeAndLong) {
+  const std::string absolute = "/" + std::string(120, 'd');
+  for (const std::string& folder : {absolute, std::string("store"), std::string("./a b")}) {
+    const std::vector<std::vector<const char*>> runs{
+        {"--rebuild-meta"},
+        {"--restore-meta", "backup"},
+        {"--migrate-meta", "--meta", "etcd=http://127.0.0.1:2379"}};
+    for (std::vector<const char*> run : runs) {
+      run.insert(run.end(), {"--data", folder.c_str()});
+      const Parsed parsed = parse(run);
+      ASSERT_TRUE(parsed.config) << folder << " " << run.front();
+      EXPECT_EQ(parsed.config->data_folder, folder);
+    }
+    EXPECT_EQ(parse({"--data", folder.c_str()}).exit_code, 2) << folder;  // its socket fits nowhere
+  }
+}
+
 TEST(Config, WrongUseEndsWithExitCodeTwo) {
   EXPECT_EQ(parse({}).exit_code, 2);
   EXPECT_EQ(parse({"--data", "/s", "--journal-size", "many"}).exit_code, 2);
