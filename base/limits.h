@@ -29,7 +29,7 @@ inline constexpr std::uint64_t kBatchFileBytes = 8 * kMiB;
 // Keys.
 inline constexpr std::uint64_t kKeyRollBytes = kGiB;  // soft
 inline constexpr std::uint64_t kKeyRangeSize = 16;    // keys a writer draws at once
-inline constexpr std::uint64_t kKeyDrawMax = 65'536;  // key numbers of one request
+inline constexpr std::uint64_t kKeyDrawMax = 65'536;  // that an admin draws at once
 inline constexpr std::uint64_t kLogHeadBytes = 4096;
 inline constexpr std::uint64_t kCreditBytesMin = kMiB;
 

@@ -21,9 +21,12 @@ constexpr Duration kPause = std::chrono::milliseconds(20);
 
 }  // namespace
 
-Task<Result<std::uint64_t>> KeyNumbers::draw(std::uint64_t count) {
+Task<Result<std::uint64_t>> KeyNumbers::draw(Asker& asker, std::uint64_t count) {
   if (count == 0 || count > limits::kKeyDrawMax) co_return Errc::invalid_argument;
+  const auto turn = co_await asker.turn_.lock();
+  if (asker.is_gone_()) co_return Errc::disconnected;
   const auto lock = co_await mutex_.lock();
+  if (asker.is_gone_()) co_return Errc::disconnected;
   if (end_ - next_ < count) VMS_CO_CHECK(co_await take_range(count));
   co_return std::exchange(next_, next_ + count);
 }

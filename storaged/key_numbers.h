@@ -3,10 +3,13 @@
 //
 // Invariants: a number is handed out once in the life of a store: what is handed out was taken off
 // the durable counter before; what a restart, a lost answer or too small a rest leaves over is
-// never handed out. Only nodes write the counter, and it only rises.
+// never handed out. Only nodes write the counter, and it only rises. Those who ask take turns: of
+// each one draw is in the queue, however many it has sent.
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <utility>
 
 #include "base/ids.h"
 #include "base/result.h"
@@ -23,10 +26,24 @@ class KeyNumbers {
   KeyNumbers(Scheduler& scheduler, meta::MetaStore& meta) noexcept
       : scheduler_(scheduler), meta_(meta), mutex_(scheduler) {}
 
+  /// Somebody who draws: a session. Outlives its draws.
+  class Asker {
+   public:
+    /// Once `is_gone` says so, its draws that wait are not carried out.
+    Asker(Scheduler& scheduler, std::function<bool()> is_gone)
+        : turn_(scheduler), is_gone_(std::move(is_gone)) {}
+
+   private:
+    friend class KeyNumbers;
+    TaskMutex turn_;
+    std::function<bool()> is_gone_;
+  };
+
   /// The first of `count` numbers in a row that nobody had before and that are above all that this
   /// object handed out. `invalid_argument`: none, or more than limits::kKeyDrawMax; `no_space`:
-  /// the numbers are used up; `unavailable`: the catalogue gives no answer.
-  [[nodiscard]] Task<Result<std::uint64_t>> draw(std::uint64_t count);
+  /// the numbers are used up; `unavailable`: the catalogue gives no answer; `disconnected`: nobody
+  /// would get them.
+  [[nodiscard]] Task<Result<std::uint64_t>> draw(Asker& asker, std::uint64_t count);
 
  private:
   /// A new range, of at least `least` numbers.

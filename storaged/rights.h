@@ -29,7 +29,8 @@ struct NodeOptions;
 [[nodiscard]] bool may_ask(net::Role role, wire::Opcode opcode) noexcept;
 
 /// Whether it may send this one: who only reads may not fence by reading, nor ask a holder for
-/// anything but to be read. `permission`, or the error of a message that cannot be read.
+/// anything but to be read; a client draws one range of key numbers at a time. `permission`, or
+/// the error of a message that cannot be read.
 [[nodiscard]] Result<void> check_request(net::Role role, const wire::Frame& request);
 
 /// Narrows a client's change of the catalogue to what serving a disk takes: the record of a disk

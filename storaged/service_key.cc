@@ -340,10 +340,11 @@ Task<net::Answer> repair(Node& node, wire::Frame request) {
   co_return answer_with(reply);
 }
 
-Task<net::Answer> draw(Node& node, wire::Frame request) {
+Task<net::Answer> draw(Node& node, Session& session, wire::Frame request) {
   VMS_ANSWER_TRY(const auto message, wire::parse<pb::KeyDrawRequest>(request.control));
-  VMS_ANSWER_TRY(const std::uint64_t first, co_await node.numbers().draw(message.count()));
-  node.names().note_keys_drawn(first + message.count());
+  const std::uint64_t count = message.count();
+  VMS_ANSWER_TRY(const std::uint64_t first, co_await node.numbers().draw(session.draws(), count));
+  node.names().note_keys_drawn(first + count);
   pb::KeyDrawReply reply;
   reply.set_first(first);
   co_return answer_with(reply);
@@ -395,7 +396,7 @@ Task<net::Answer> serve_key(Node& node, Session& session, wire::Frame request) {
     case wire::Opcode::key_repair:
       return repair(node, std::move(request));
     case wire::Opcode::key_draw:
-      return draw(node, std::move(request));
+      return draw(node, session, std::move(request));
     default:
       return refused(Errc::unsupported);
   }

@@ -61,6 +61,7 @@ Session::Session(Node& node, SessionId id, std::unique_ptr<net::Connection> conn
       events_changed_(node.scheduler()),
       greeted_event_(node.scheduler()),
       tasks_(node.scheduler()),
+      draws_(node.scheduler(), [this] { return is_closed(); }),
       peer_(node.scheduler(), std::move(connection), [this](wire::Frame request) {
         return handle(std::move(request));
       }) {}

@@ -20,6 +20,7 @@
 #include "meta/meta_store.h"
 #include "net/rpc_peer.h"
 #include "storaged/disk_rights.h"
+#include "storaged/key_numbers.h"
 #include "wire/frame.h"
 
 namespace vmstore::storaged {
@@ -51,6 +52,7 @@ class Session : public std::enable_shared_from_this<Session> {
   /// REQUIRES: a request is served: nobody without a role gets that far.
   [[nodiscard]] net::Role role() const noexcept { return *role_; }
   [[nodiscard]] const DiskRights& disks() const noexcept { return disks_; }
+  [[nodiscard]] KeyNumbers::Asker& draws() noexcept { return draws_; }
   [[nodiscard]] bool is_closed() const noexcept { return ended_ || peer_.is_closed(); }
   [[nodiscard]] TimePoint last_heard() const noexcept { return peer_.last_heard(); }
 
@@ -105,6 +107,7 @@ class Session : public std::enable_shared_from_this<Session> {
   Event events_changed_;
   Event greeted_event_;
   Gate tasks_;  // send_events, end_if_silent
+  KeyNumbers::Asker draws_;
   net::RpcPeer peer_;
 };
 

@@ -89,17 +89,21 @@ TEST_F(KeyNumbersTest, G2_two_nodes_that_draw_at_once_get_different_ones) {
   KeyNumbers one(process, machine_.node_meta());
   KeyNumbers other(process, other_meta);
   std::set<std::uint64_t> drawn;
-  const auto draw_many = [](KeyNumbers& numbers, std::set<std::uint64_t>& into) -> Task<void> {
+  KeyNumbers::Asker asker(process, [] { return false; });
+  KeyNumbers::Asker other_asker(process, [] { return false; });
+  const auto draw_many = [](KeyNumbers& numbers,
+                            KeyNumbers::Asker& from,
+                            std::set<std::uint64_t>& into) -> Task<void> {
     for (int i = 0; i < 20; ++i) {
-      const auto first = co_await numbers.draw(200);
+      const auto first = co_await numbers.draw(from, 200);
       EXPECT_TRUE(first);
       if (!first) co_return;
       EXPECT_TRUE(into.insert(*first).second) << *first;
     }
   };
   const auto both = [&]() -> Task<void> {
-    process.spawn(draw_many(other, drawn));
-    return draw_many(one, drawn);
+    process.spawn(draw_many(other, other_asker, drawn));
+    return draw_many(one, asker, drawn);
   };
   machine_.run(both());
   machine_.world.run_for(std::chrono::seconds(5));
@@ -133,6 +137,70 @@ TEST_F(KeyNumbersTest, OneRequestIsBounded) {
     EXPECT_EQ(error_of_draw(number), Errc::invalid_argument) << number;
   }
   draw_well(limits::kKeyDrawMax);
+}
+
+// ---- those who ask take turns ----
+
+class KeyTurns : public KeyNumbersTest {
+ protected:
+  void SetUp() override {
+    KeyNumbersTest::SetUp();
+    meta::MemChances slow;
+    slow.delay_most = std::chrono::milliseconds(20);
+    machine_.node_meta().set_chances(slow, random_);
+  }
+  static Task<void> draw_once(Client& client, std::size_t& answered) {
+    pb::KeyDrawRequest request;
+    request.set_count(limits::kKeyDrawMax);
+    std::string control = wire::serialize(request);
+    static_cast<void>(co_await client.peer().call(wire::Opcode::key_draw, std::move(control)));
+    ++answered;
+  }
+  /// Sends `count` draws, each of them one change of the catalogue; returns when the first is
+  /// answered.
+  void send_draws(Client& client, int count) {
+    for (int i = 0; i < count; ++i) client.process().spawn(draw_once(client, answered_));
+    ASSERT_TRUE(machine_.world.run_until([&] { return answered_ > 0; }, std::chrono::seconds(10)));
+  }
+
+  Random random_{1};
+  std::size_t answered_ = 0;
+};
+
+TEST_F(KeyTurns, OneThatDrawsWithoutEndHoldsUpNobody) {
+  Client greedy(machine_, "greedy");
+  greedy.greet();
+  send_draws(greedy, 300);
+  for (int i = 0; i < 5; ++i) {
+    const std::size_t before = answered_;
+    draw_well(limits::kKeyRangeSize);
+    EXPECT_LE(answered_, before + 2) << "each has one draw in the queue";
+  }
+  machine_.world.run_until([&] { return answered_ == 300; }, std::chrono::minutes(1));
+  EXPECT_EQ(answered_, 300U) << "they wait, they are not refused";
+}
+
+TEST_F(KeyTurns, WhatAGoneSessionAskedForIsNotDrawn) {
+  Client gone(machine_, "gone");
+  gone.greet();
+  send_draws(gone, 300);
+  gone.kill();
+  machine_.world.run_for(std::chrono::milliseconds(200));
+  const std::uint64_t before = counter();
+  machine_.world.run_for(std::chrono::seconds(20));
+  EXPECT_EQ(counter(), before);
+  EXPECT_EQ(machine_.node().session_count(), 1U);
+  draw_well(limits::kKeyRangeSize);
+}
+
+/// Two numbers to the 33 are there: in the ranges that writers draw they last.
+TEST_F(KeyNumbersTest, AClientDrawsOneRangeAtOnce) {
+  machine_.next_client.role = net::Role::client;
+  client_ = std::make_unique<Client>(machine_, "client with a certificate");
+  client_->greet();
+  draw_well(limits::kKeyRangeSize);
+  EXPECT_EQ(error_of_draw(limits::kKeyRangeSize + 1), Errc::permission);
+  EXPECT_EQ(error_of_draw(limits::kKeyDrawMax), Errc::permission);
 }
 
 /// A damaged or hostile counter hands out no number of the reserved ones.
