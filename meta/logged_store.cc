@@ -103,8 +103,14 @@ Task<Result<Image>> LoggedStore::open_log(LogStart start, const Image& store) {
 }
 
 Task<Result<void>> LoggedStore::make_log(const Image& image) {
-  auto work = [this, &image] { return CatalogueLog::create(parts_.files, parts_.path, image); };
-  VMS_CO_TRY(log_, co_await run_on(parts_.pool, parts_.scheduler, work));
+  auto work = [this, &image] {
+    ask_for_room(parts_.make_room, lacks_room_);
+    return CatalogueLog::create(parts_.files, parts_.path, image);
+  };
+  auto made = co_await run_on(parts_.pool, parts_.scheduler, work);
+  lacks_room_ = !made && made.error() == Errc::no_space;
+  if (!made) co_return made.error();
+  log_ = std::move(*made);
   co_return success();
 }
 
@@ -124,8 +130,12 @@ Task<Result<void>> LoggedStore::agree(Image log, Image store) {
 }
 
 Task<Result<void>> LoggedStore::append(Changes changes, std::uint64_t revision) {
-  auto work = [this, &changes, revision] { return log_->append(changes, revision); };
+  auto work = [this, &changes, revision] {
+    ask_for_room(parts_.make_room, false);
+    return log_->append(changes, revision);
+  };
   const auto outcome = co_await run_on(parts_.pool, parts_.scheduler, work);
+  lacks_room_ = !outcome && outcome.error() == Errc::no_space;
   co_return outcome;
 }
 

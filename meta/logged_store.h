@@ -21,6 +21,7 @@
 #include "base/sync.h"
 #include "base/worker_pool.h"
 #include "meta/catalogue_log.h"
+#include "meta/make_room.h"
 #include "meta/restorable_store.h"
 
 namespace vmstore::meta {
@@ -42,6 +43,7 @@ class LoggedStore final : public MetaStore {
     std::string path;  // of the log, below `files`
     MetaStore& backend;
     RestorableStore* restorable = nullptr;  // the backend, if it may be given back what it lost
+    MakeRoom make_room = {};                // for the log
   };
   /// Makes both agree, then follows the backend. `not_found`: no log · `foreign_store`: the log is
   /// of another store or catalogue · `unknown`: damaged, contradicting, or the backend has lost
@@ -93,6 +95,7 @@ class LoggedStore final : public MetaStore {
   std::uint64_t floor_ = 0;  // up to here changes were missed: a log of less is not whole
   bool looping_ = false;
   bool failed_ = false;
+  bool lacks_room_ = false;  // that is why
   std::list<std::weak_ptr<HeldWatch>> watches_;
   vmstore::Event progress_;
   Gate requests_;

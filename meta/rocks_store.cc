@@ -38,7 +38,7 @@ RocksStore::RocksStore(Scheduler& scheduler,
     : scheduler_(scheduler),
       pool_(pool),
       folder_(std::move(folder)),
-      options_(options),
+      options_(std::move(options)),
       tables_(std::move(tables)),
       published_(tables_->opened_revision()),
       hub_(scheduler),
@@ -52,7 +52,7 @@ Task<Result<std::unique_ptr<RocksStore>>> RocksStore::open(Scheduler& scheduler,
   auto work = [&folder] { return RocksTables::open(folder); };
   VMS_CO_TRY(auto tables, co_await run_on(pool, scheduler, work));
   co_return std::make_unique<RocksStore>(
-      scheduler, pool, std::move(folder), std::move(tables), options);
+      scheduler, pool, std::move(folder), std::move(tables), std::move(options));
 }
 
 Task<Result<std::unique_ptr<RocksStore>>> RocksStore::create(Scheduler& scheduler,
@@ -62,7 +62,7 @@ Task<Result<std::unique_ptr<RocksStore>>> RocksStore::create(Scheduler& schedule
   auto work = [&folder] { return RocksTables::create(folder, Changes(), kFirstRevision); };
   VMS_CO_TRY(auto tables, co_await run_on(pool, scheduler, work));
   co_return std::make_unique<RocksStore>(
-      scheduler, pool, std::move(folder), std::move(tables), options);
+      scheduler, pool, std::move(folder), std::move(tables), std::move(options));
 }
 
 Task<Result<GetAnswer>> RocksStore::get(std::string key) {
@@ -115,6 +115,7 @@ Task<void> RocksStore::commit_loop(Gate::Pass /*pass*/) {
     for (const auto& waiting : group) txns.push_back(std::move(waiting->txn));
     auto work = [this, &txns]() -> Result<std::vector<RocksTables::Applied>> {
       if (tables_ == nullptr) return Errc::unavailable;
+      ask_for_room(options_.make_room, false);
       return tables_->apply(txns);
     };
     const auto applied = co_await run_on(pool_, scheduler_, work);
@@ -169,7 +170,10 @@ Task<void> RocksStore::compact_loop(Gate::Pass /*pass*/) {
 Task<Result<bool>> RocksStore::compact_step(std::uint64_t to) {
   const auto lock = co_await writing_.lock();
   if (tables_ == nullptr) co_return Errc::unavailable;
-  auto work = [this, to] { return tables_->compact(to, kCompactChunk); };
+  auto work = [this, to] {
+    ask_for_room(options_.make_room, false);
+    return tables_->compact(to, kCompactChunk);
+  };
   const auto more = co_await run_on(pool_, scheduler_, work);
   reopen_if_failed();
   co_return more;
@@ -187,7 +191,10 @@ Task<Result<void>> RocksStore::restore(Changes changes, std::uint64_t revision) 
   VMS_CO_TRY(const auto pass, gate_.enter());
   const auto lock = co_await writing_.lock();
   if (tables_ == nullptr) co_return Errc::unavailable;
-  auto work = [this, &changes, revision] { return tables_->restore(changes, revision); };
+  auto work = [this, &changes, revision] {
+    ask_for_room(options_.make_room, false);
+    return tables_->restore(changes, revision);
+  };
   const auto outcome = co_await run_on(pool_, scheduler_, work);
   reopen_if_failed();
   if (!outcome) co_return outcome.error();
@@ -232,7 +239,10 @@ Task<Result<void>> RocksStore::reopen() {
     };
     VMS_CO_CHECK(co_await run_on(pool_, scheduler_, close));
   }
-  auto work = [this] { return RocksTables::open(folder_); };
+  auto work = [this] {
+    ask_for_room(options_.make_room, true);
+    return RocksTables::open(folder_);
+  };
   VMS_CO_TRY(tables_, co_await run_on(pool_, scheduler_, work));
   VMS_LOG(info, "meta", "the catalogue is open again at revision " << tables_->opened_revision());
   co_return co_await publish_found();

@@ -21,6 +21,7 @@
 #include "base/scheduler.h"
 #include "base/sync.h"
 #include "base/worker_pool.h"
+#include "meta/make_room.h"
 #include "meta/restorable_store.h"
 #include "meta/rocks_tables.h"
 #include "meta/watch_hub.h"
@@ -30,6 +31,7 @@ namespace vmstore::meta {
 struct RocksOptions {
   Duration keep_time = std::chrono::hours(1);  // a mark of garbage reads at one revision (DESIGN 9)
   std::uint64_t keep_revisions = 100'000;
+  MakeRoom make_room;
 };
 
 /// THREADS: the scheduler's. Close it before it is destroyed, unless all its tasks were abandoned.

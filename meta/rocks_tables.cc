@@ -67,6 +67,9 @@ rocksdb::Options db_options(bool create) {
   options.write_buffer_size = kWriteBufferBytes;
   options.max_open_files = kOpenFilesMax;
   options.max_background_jobs = 2;
+  // It would take 4 MiB ahead for the log and as much for the manifest: on a full file system all
+  // the room that is left for changes.
+  options.allow_fallocate = false;
   options.info_log = std::make_shared<Logger>();
   // Nobody reads its statistics: no thread of their own, nor their rows, for a small table.
   options.stats_dump_period_sec = 0;

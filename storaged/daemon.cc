@@ -23,6 +23,7 @@
 #include "net/io_thread.h"
 #include "net/meta_etcd.h"
 #include "net/tls_listener.h"
+#include "storaged/ballast.h"
 #include "storaged/catalogue_place.h"
 #include "storaged/descriptors.h"
 #include "storaged/http.h"
@@ -148,6 +149,7 @@ struct Daemon::State {
   Random random;
   std::unique_ptr<PosixFiles> files;
   std::unique_ptr<DataFolder> folder;
+  std::unique_ptr<Ballast> ballast;
   std::unique_ptr<net::IoThread> io;
   std::unique_ptr<ThreadPool> pool;
   std::unique_ptr<ThreadPool> journal_pool;
@@ -219,7 +221,8 @@ Result<void> Daemon::State::open_folder() {
 /// would be an empty catalogue over a full store.
 Result<void> Daemon::State::open_rocks() {
   const std::string path = config.data_folder + "/" + std::string(kMetaFolder);
-  const meta::RocksOptions options;
+  meta::RocksOptions options;
+  options.make_room = [this](bool failed) { ballast->make_room(failed); };
   auto opened = net::block_on(*io, meta::RocksStore::open(*io, *pool, path, options));
   const bool absent =
       !opened && (opened.error() == Errc::not_found || opened.error() == Errc::unknown);
@@ -285,6 +288,7 @@ Result<void> Daemon::State::open_catalogue() {
   meta::MetaStore* const backend = rocks ? static_cast<meta::MetaStore*>(rocks.get()) : etcd.get();
   meta::LoggedStore::Parts parts{
       *io, *pool, *files, std::string(kCatalogueFile), *backend, rocks.get()};
+  parts.make_room = [this](bool failed) { ballast->make_room(failed); };
   const auto start = folder->is_new() ? meta::LogStart::make_missing : meta::LogStart::need;
   auto logged = net::block_on(*io, meta::LoggedStore::open(std::move(parts), start));
   if (!logged) {
@@ -320,7 +324,7 @@ Result<void> Daemon::State::start_node() {
   options.version = VMSTORE_VERSION;
   options.collect_by_itself = config.collect_by_itself;
   options.journal_pool = journal_pool.get();
-  const NodeParts parts{*io, *pool, *files, *folder, *meta, random};
+  const NodeParts parts{*io, *pool, *files, *folder, *meta, random, ballast.get()};
   node = std::make_unique<Node>(parts, std::move(options));
   const auto started = net::block_on(*io, node->start());
   if (!started) VMS_LOG(error, "node", "cannot start: " << to_string(started.error()));
@@ -424,6 +428,8 @@ Result<void> Daemon::start() {
   State& s = *state_;
   VMS_CHECK(s.open_folder());
   VMS_CHECK(check_punching(*s.files, s.config.allow_without_punching));
+  s.ballast = std::make_unique<Ballast>(*s.files);
+  s.ballast->make_room(false);  // the start writes, too: its count, RocksDB's tables and log
   s.io = std::make_unique<net::IoThread>("vmstored");
   s.pool = std::make_unique<ThreadPool>(kWorkers);
   s.journal_pool = std::make_unique<ThreadPool>(kJournalWorkers);

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "meta/records.h"
 #include "meta/schema.h"
+#include "storaged/ballast.h"
 #include "storaged/session.h"
 #include "storaged/startup.h"
 #include "wire/vmstore.pb.h"
@@ -146,6 +147,7 @@ Task<void> Node::keep_house() {
     if (!sampled) {
       VMS_LOG(warning, "node", "cannot measure space: " << to_string(sampled.error()));
     }
+    ignore(co_await keep_ballast(), "logged where it failed; tried again");
     if (options_.collect_by_itself) co_await look_at_trash();
     const bool due = sampled && options_.collect_by_itself && !stopping_ &&
                      space_.round_is_due(parts_.scheduler.now());
@@ -153,6 +155,15 @@ Task<void> Node::keep_house() {
     const TimePoint next = parts_.scheduler.now() + kHousePause;
     static_cast<void>(co_await stop_event_.wait_until(next));
   }
+}
+
+Task<Result<void>> Node::keep_ballast() {
+  if (parts_.ballast == nullptr) co_return success();
+  const auto take = [this]() -> Result<void> {
+    parts_.ballast->take(options_.reserve_bytes);
+    return success();
+  };
+  co_return co_await run_on(parts_.pool, parts_.scheduler, take);
 }
 
 Task<void> Node::look_at_trash() {

@@ -41,6 +41,7 @@ class NodeStatusReply;
 
 namespace vmstore::storaged {
 
+class Ballast;
 class Session;
 
 struct NodeOptions {
@@ -63,6 +64,7 @@ struct NodeParts {
   DataFolder& folder;
   meta::MetaStore& meta;
   Random& random;
+  Ballast* ballast = nullptr;  // kept whenever there is room for it
 };
 
 /// THREADS: the scheduler's. OWNS: the block store and the sessions.
@@ -114,6 +116,7 @@ class Node {
   [[nodiscard]] Task<void> load_key_counter();
   [[nodiscard]] Task<void> keep_house();
   [[nodiscard]] Task<Result<void>> take_sample();
+  [[nodiscard]] Task<Result<void>> keep_ballast();
   [[nodiscard]] Task<void> look_at_trash();
   [[nodiscard]] Task<void> collect_by_itself();
 

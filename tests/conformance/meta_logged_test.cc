@@ -170,7 +170,8 @@ class LoggedMem {
     process_ = std::make_unique<sim::VirtualScheduler>(world_, "node");
     mem_ = std::make_unique<MemStore>(*process_, catalogue);
     process_->on_freeze([this] { files.freeze(); });
-    const LoggedStore::Parts parts{*process_, pool_, files, kLog, *mem_, mem_.get()};
+    LoggedStore::Parts parts{*process_, pool_, files, kLog, *mem_, mem_.get()};
+    parts.make_room = [this](bool failed) { ask_for_room(make_room, failed); };
     auto opened = sim::run(*process_, LoggedStore::open(parts, how));
     if (!opened) return opened.error().code;
     logged_ = std::move(*opened);
@@ -197,6 +198,7 @@ class LoggedMem {
 
   std::shared_ptr<MemCatalogue> catalogue = std::make_shared<MemCatalogue>();
   sim::MemoryFiles files;
+  MakeRoom make_room;
 
  private:
   sim::World world_;
@@ -358,6 +360,29 @@ TEST(LoggedStore, NothingIsAnsweredWhileTheLogCannotBeWritten) {
   put(node, "/a", "3").value();
   ASSERT_EQ(node.crash(), Errc::ok);
   EXPECT_EQ(CatalogueLog::load(node.files, kLog)->entries.at("/a").value, "3");
+}
+
+TEST(LoggedStore, ChangeOnAFullFileSystemIsMadeWhereRoomWasKept) {
+  LoggedMem node(1);
+  const std::string value(3 * kBlockBytes, 'v');
+  node.files.set_capacity(node.files.used_bytes());
+  node.make_room = [&node](bool) { node.files.set_capacity(sim::MemoryFiles::kUnlimited); };
+  put(node, "/a", value).value();
+  ASSERT_EQ(node.crash(), Errc::ok);
+  EXPECT_EQ(CatalogueLog::load(node.files, kLog)->entries.at("/a").value, value);
+}
+
+TEST(LoggedStore, RoomIsGivenToALogThatFoundNone) {
+  LoggedMem node(1);
+  const std::string value(3 * kBlockBytes, 'v');
+  node.files.set_capacity(node.files.used_bytes());
+  node.make_room = [&node](bool failed) {
+    if (failed) node.files.set_capacity(sim::MemoryFiles::kUnlimited);
+  };
+  EXPECT_EQ(code_of(put(node, "/a", value)), Errc::unknown);
+  node.world().run_for(std::chrono::seconds(3));
+  EXPECT_EQ(sim::run(node.process(), node.logged().get("/a"))->entry->value, value);
+  put(node, "/b", value).value();
 }
 
 /// A store whose watches can be away: what changes meanwhile they are never told, only that they

@@ -279,6 +279,25 @@ TEST(RocksStore, FullDeviceStopsServiceUntilItHasSpaceAgain) {
   EXPECT_EQ(told.back(), answer->revision);
 }
 
+TEST(RocksStore, RoomIsAskedForBeforeAChangeAndAfterOneFailed) {
+  std::optional<FileSizeLimit> full;
+  bool gives_before = true;
+  RocksOptions options;
+  options.make_room = [&](bool failed) {
+    if (failed || gives_before) full.reset();
+  };
+  RocksBackend backend(options);
+  Txn txn;
+  txn.then_ops.push_back(Op{"/a", std::string(5000, 'v')});
+  full.emplace(1);
+  ASSERT_TRUE(sim::run(backend.process(), backend.store().txn(txn)).has_value());
+  gives_before = false;
+  full.emplace(1);
+  EXPECT_EQ(code_of(sim::run(backend.process(), backend.store().txn(txn))), Errc::unknown);
+  backend.process().world().run_for(std::chrono::seconds(3));
+  ASSERT_TRUE(sim::run(backend.process(), backend.store().txn(txn)).has_value());
+}
+
 TEST(RocksStore, WaitingTransactionsShareOneSync) {
   RocksBackend backend;
   sim::CrashPoints points(backend.process().world());
