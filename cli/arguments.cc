@@ -237,13 +237,18 @@ Failure snapshot_failure(disk::Client& client, const Error& error, const DiskRef
                  "vmstore snap ls " + reference.disk};
 }
 
-Answer<void> require_snapshot(disk::Client& client, const DiskReference& reference) {
+Answer<disk::SnapshotSummary> find_snapshot(disk::Client& client, const DiskReference& reference) {
   const Result<std::vector<disk::SnapshotSummary>> there = client.snapshots(reference.disk);
   if (!there) return disk_failure(client, there.error(), reference.disk);
   for (const disk::SnapshotSummary& snapshot : *there) {
-    if (snapshot.name == reference.snapshot) return {};
+    if (snapshot.name == reference.snapshot) return snapshot;
   }
   return snapshot_failure(client, Errc::not_found, reference);
+}
+
+Answer<void> require_snapshot(disk::Client& client, const DiskReference& reference) {
+  VMS_CHECK(find_snapshot(client, reference));
+  return {};
 }
 
 }  // namespace vmstore::cli

@@ -47,7 +47,10 @@ namespace vmstore::cli {
                                        const Error& error,
                                        const DiskReference& reference);
 
-/// `not_found` as snapshot_failure tells it, unless the snapshot is there.
+/// The snapshot, or `not_found` as snapshot_failure tells it.
+[[nodiscard]] Answer<disk::SnapshotSummary> find_snapshot(disk::Client& client,
+                                                          const DiskReference& reference);
+/// The same where only its absence matters.
 [[nodiscard]] Answer<void> require_snapshot(disk::Client& client, const DiskReference& reference);
 
 }  // namespace vmstore::cli

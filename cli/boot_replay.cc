@@ -57,10 +57,7 @@ class Replay {
     }
     const std::int64_t size = nbd_get_size(handle_.get());
     if (size < 0 || static_cast<std::uint64_t>(size) < plan_.trace->size_bytes) {
-      return Failure::make(ExitCode::integrity,
-                           name_,
-                           "is smaller than the disk of the trace, which has " +
-                               std::to_string(plan_.trace->size_bytes) + " bytes");
+      return too_small_for(*plan_.trace, name_);
     }
     can_zero_ = nbd_can_zero(handle_.get()) == 1;
     can_trim_ = nbd_can_trim(handle_.get()) == 1;
@@ -195,6 +192,13 @@ class Replay {
 };
 
 }  // namespace
+
+Failure too_small_for(const BootTrace& trace, const std::string& name) {
+  return Failure::make(ExitCode::integrity,
+                       name,
+                       "is smaller than the disk of the trace, which has " +
+                           std::to_string(trace.size_bytes) + " bytes");
+}
 
 Answer<std::vector<ReplayedBoot>> replay_boots(const BootTrace& trace,
                                                bool paced,

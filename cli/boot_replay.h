@@ -40,6 +40,9 @@ struct ReplayHooks {
   std::function<void()> after;   // everything is answered, all are still connected
 };
 
+/// What is said of a disk on which the trace has no room.
+[[nodiscard]] Failure too_small_for(const BootTrace& trace, const std::string& name);
+
 /// One boot per target; the first failure of any, once all have ended. `integrity` when a target is
 /// smaller than the trace's disk.
 [[nodiscard]] Answer<std::vector<ReplayedBoot>> replay_boots(

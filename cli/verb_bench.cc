@@ -94,7 +94,18 @@ Answer<BootReport> storm_on_uris(const StormOptions& options, const BootTrace& t
   return report_of(boots, options.paced);
 }
 
-Answer<void> check_options(Context& context, const StormOptions& options) {
+/// How large its clones will be.
+Answer<std::uint64_t> image_bytes(disk::Client& client, const DiskReference& reference) {
+  if (!reference.snapshot.empty()) {
+    VMS_TRY(const disk::SnapshotSummary snapshot, find_snapshot(client, reference));
+    return snapshot.size_bytes;
+  }
+  const Result<disk::DiskSummary> disk = client.details(reference.disk);
+  if (!disk) return disk_failure(client, disk.error(), reference.disk);
+  return disk->size_bytes;
+}
+
+Answer<void> check_options(Context& context, const StormOptions& options, const BootTrace& trace) {
   if (options.vms == 0 || options.vms > kVmsMax) {
     return Failure::usage("--vms is 1 to " + std::to_string(kVmsMax));
   }
@@ -105,9 +116,8 @@ Answer<void> check_options(Context& context, const StormOptions& options) {
   if (!options.image.empty()) {
     VMS_TRY(const DiskReference reference, reference_argument(options.image));
     VMS_TRY(disk::Client * client, context.client());
-    if (!reference.snapshot.empty()) VMS_CHECK(require_snapshot(*client, reference));
-    const Result<disk::DiskSummary> disk = client->details(reference.disk);
-    if (!disk) return disk_failure(*client, disk.error(), reference.disk);
+    VMS_TRY(const std::uint64_t bytes, image_bytes(*client, reference));
+    if (bytes < trace.size_bytes) return too_small_for(trace, options.image);
   }
   if (supervisor_is_there(context.run_folder())) return {};
   return Failure::make(ExitCode::unreachable,
@@ -118,7 +128,7 @@ Answer<void> check_options(Context& context, const StormOptions& options) {
 
 Answer<void> boot_storm(Context& context, const StormOptions& options) {
   VMS_TRY(const BootTrace trace, read_boot_trace(options.trace));
-  VMS_CHECK(check_options(context, options));
+  VMS_CHECK(check_options(context, options, trace));
   if (trace.requests.size() * options.vms > kRequestsMax) {
     return Failure::usage("--vms is too many for a trace of " +
                           std::to_string(trace.requests.size()) + " requests");

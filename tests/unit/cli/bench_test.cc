@@ -89,7 +89,7 @@ TEST_F(BootStorm, NothingIsMadeWithoutASupervisor) {
 
 TEST_F(BootStorm, ClonesAreRemovedWhenTheyCannotBeAttached) {
   const RefusingSupervisor supervisor(folder_);
-  store_.add("base", 65536).snapshots["v1"];
+  store_.add("base", 65536).snapshots["v1"].resize(65536);
   const Ran ran = storm({"--vms", "3", "--image", "base@v1"});
   EXPECT_EQ(ran.exit_code, 5) << ran.err;
   EXPECT_EQ(supervisor.attaches, 1);
@@ -114,6 +114,21 @@ TEST_F(BootStorm, AnUnknownSnapshotIsNotFound) {
   store_.add("base", 65536);
   EXPECT_EQ(storm({"--vms", "1", "--image", "base@v2"}).exit_code, 3);
   EXPECT_EQ(storm({"--vms", "1", "--image", "other"}).exit_code, 3);
+}
+
+TEST_F(BootStorm, AnImageTooSmallForTheTraceIsRefusedBeforeItIsCloned) {
+  const RefusingSupervisor supervisor(folder_);
+  store_.add("small", 65024).snapshots["v1"].resize(65536);
+  store_.add("grown", 65536).snapshots["v1"].resize(65024);
+  for (const std::string image : {"small", "grown@v1"}) {
+    const Ran ran = storm({"--vms", "2", "--image", image});
+    EXPECT_EQ(ran.exit_code, 8) << image << ran.err;
+    EXPECT_NE(ran.err.find(image + ": is smaller"), std::string::npos) << ran.err;
+    EXPECT_EQ(storm({"--vms", "2", "--image", image, "-n"}).exit_code, 8) << image;
+  }
+  for (const std::string& call : store_.calls) EXPECT_FALSE(call.starts_with("clone ")) << call;
+  EXPECT_EQ(storm({"--vms", "2", "--image", "small@v1", "-n"}).exit_code, 0);
+  EXPECT_EQ(storm({"--vms", "2", "--image", "grown", "-n"}).exit_code, 0);
 }
 
 TEST_F(BootStorm, WhatIsNoTraceIsExitEight) {
