@@ -88,6 +88,11 @@ std::vector<ByteRange> read_ranges(const BootTrace& trace) {
   return merged;
 }
 
+Answer<void> wait_for_servers(std::size_t count, milliseconds wait, const ServerProbe& probe) {
+  for (std::size_t i = 0; i < count; ++i) VMS_CHECK(probe(i, steady_clock::now() + wait));
+  return {};
+}
+
 Answer<void> StormDisks::make(const std::string& source,
                               const BootTrace& trace,
                               std::uint64_t count) {
@@ -141,7 +146,6 @@ Answer<std::string> StormDisks::make_base(disk::Client& client, const BootTrace&
 
 Answer<void> StormDisks::attach() {
   const auto start = steady_clock::now();
-  const auto deadline = start + context_.timeout_or(kAnswerWait);
   std::vector<std::string> sockets;
   for (const std::string& name : clones_) {
     if (interrupted()) return interruption();
@@ -150,12 +154,12 @@ Answer<void> StormDisks::attach() {
     served_.push_back({name, json_text(attached, "uri").value_or("")});
     sockets.push_back(json_text(attached, "socket").value_or(""));
   }
-  for (std::size_t i = 0; i < served_.size(); ++i) {
+  const auto probe = [&](std::size_t i, steady_clock::time_point deadline) -> Answer<void> {
     const std::string& name = served_[i].name;
-    VMS_TRY(const ExportFacts facts,
-            probe_export(sockets[i], name, deadline, [&] { return check_server(name); }));
-    static_cast<void>(facts);
-  }
+    VMS_CHECK(probe_export(sockets[i], name, deadline, [&] { return check_server(name); }));
+    return {};
+  };
+  VMS_CHECK(wait_for_servers(served_.size(), context_.timeout_or(kAnswerWait), probe));
   attach_time_ = steady_clock::now() - start;
   return {};
 }

@@ -10,6 +10,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -65,6 +66,15 @@ class StormDisks {
   std::chrono::nanoseconds clone_time_{0};
   std::chrono::nanoseconds attach_time_{0};
 };
+
+/// Waits for `count` servers one after the other, for each at most `wait` from when the one before
+/// it answered: a thousand that come up one by one are not too late, one that hangs is. `probe`
+/// waits for the server of that number until the deadline.
+using ServerProbe =
+    std::function<Answer<void>(std::size_t number, std::chrono::steady_clock::time_point deadline)>;
+[[nodiscard]] Answer<void> wait_for_servers(std::size_t count,
+                                            std::chrono::milliseconds wait,
+                                            const ServerProbe& probe);
 
 /// The byte ranges that the trace reads, sorted, without overlaps, in whole blocks of the disk.
 struct ByteRange {

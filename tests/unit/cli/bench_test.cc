@@ -152,6 +152,34 @@ TEST_F(BootStorm, ADryRunChangesNothing) {
   EXPECT_TRUE(store_.disks.empty());
 }
 
+TEST(WaitForServers, EachHasItsTimeFromWhenTheOneBeforeAnswered) {
+  using Clock = std::chrono::steady_clock;
+  constexpr milliseconds kWait{60000};
+  Clock::time_point answered = Clock::now();
+  std::size_t probed = 0;
+  const auto probe = [&](std::size_t number, Clock::time_point deadline) -> Answer<void> {
+    EXPECT_EQ(number, probed++);
+    EXPECT_GE(deadline, answered + kWait) << number;
+    while (Clock::now() == answered) {
+    }
+    answered = Clock::now();
+    return {};
+  };
+  EXPECT_TRUE(wait_for_servers(50, kWait, probe));
+  EXPECT_EQ(probed, 50U);
+}
+
+TEST(WaitForServers, TheFirstThatDoesNotAnswerEndsIt) {
+  std::size_t probed = 0;
+  const auto probe = [&](std::size_t number, auto) -> Answer<void> {
+    ++probed;
+    if (number < 2) return {};
+    return Failure::make(ExitCode::unreachable, "vm", "the export does not answer");
+  };
+  EXPECT_FALSE(wait_for_servers(50, milliseconds(1), probe));
+  EXPECT_EQ(probed, 3U);
+}
+
 TEST(ReadRanges, AreMergedAndWholeBlocks) {
   BootTrace trace;
   trace.size_bytes = 20480 + 512;
