@@ -86,6 +86,11 @@ struct NodeClient::State final : MetaTransport, std::enable_shared_from_this<Sta
   static Task<Result<SessionInfo>> wait_connected(Ptr state, std::optional<TimePoint> deadline);
   void note_failure(const Error& error);
   void stop();
+  /// Where to dial now. A session that ended, or came to nothing, is followed by one elsewhere.
+  [[nodiscard]] const Endpoint& endpoint() const noexcept {
+    const std::size_t place = attempts % (alternatives.size() + 1);
+    return place == 0 ? options.endpoint : alternatives[place - 1];
+  }
 
   Scheduler& scheduler;
   Dialer& dialer;
@@ -99,6 +104,8 @@ struct NodeClient::State final : MetaTransport, std::enable_shared_from_this<Sta
   bool connected = false;
   SessionInfo info;
   std::uint64_t sessions = 0;
+  std::vector<Endpoint> alternatives;
+  std::size_t attempts = 0;
   std::optional<Error> refusal;
   bool told_foreign = false;  // once for each time that it happens
 };
@@ -113,8 +120,14 @@ NodeClient::~NodeClient() {
 void NodeClient::set_disk_call_handler(DiskCallHandler handler) {
   state_->on_disk_call = std::move(handler);
 }
+void NodeClient::set_alternatives(std::vector<Endpoint> endpoints) {
+  state_->alternatives = std::move(endpoints);
+}
 bool NodeClient::is_connected() const noexcept {
   return state_->connected && !state_->peer->is_closed();
+}
+NodeId NodeClient::node() const noexcept {
+  return state_->info.node;
 }
 std::uint64_t NodeClient::session_count() const noexcept {
   return state_->sessions;
@@ -151,13 +164,14 @@ Task<void> NodeClient::State::run(Ptr state) {
   if (!pass) co_return;
   auto pause = state->options.retry_first;
   while (!state->stopping.is_set()) {
-    auto dialled = co_await state->dialer.dial(state->options.endpoint);
+    auto dialled = co_await state->dialer.dial(state->endpoint());
     if (!dialled) {
       state->note_failure(dialled.error());
     } else if (!state->stopping.is_set()) {
       const bool was_up = co_await run_session(state, std::move(*dialled));
       if (was_up) pause = state->options.retry_first;
     }
+    ++state->attempts;
     const TimePoint again = state->scheduler.now() + pause;
     const bool stopped = co_await state->stopping.wait_until(again);
     if (stopped) co_return;
@@ -220,7 +234,7 @@ Task<bool> NodeClient::State::run_session(Ptr state, std::unique_ptr<Connection>
 Task<void> NodeClient::State::run_peer(Ptr state, std::shared_ptr<RpcPeer> peer) {
   const auto pass = state->gate.enter();
   const Error why = co_await peer->run();
-  VMS_LOG(debug, "net", "session with " << state->options.endpoint.text << " ended: " << why);
+  VMS_LOG(debug, "net", "session with " << state->endpoint().text << " ended: " << why);
 }
 
 Task<Result<SessionInfo>> NodeClient::State::hello(Ptr state, std::shared_ptr<RpcPeer> peer) {
@@ -253,6 +267,7 @@ Task<Result<SessionInfo>> NodeClient::State::hello(Ptr state, std::shared_ptr<Rp
   if (!expected || (state->sessions > 0 && session.store != state->info.store)) {
     co_return Errc::foreign_store;
   }
+  if (state->options.node && session.node != *state->options.node) co_return Errc::unavailable;
   co_return session;
 }
 
@@ -273,7 +288,7 @@ Task<void> NodeClient::State::watch_silence(Ptr state, std::shared_ptr<RpcPeer> 
     if (answer || answer.error() != Errc::timed_out) continue;
     co_await sleep_for(state->scheduler, kGrace);
     if (peer->last_heard() >= asked || peer->is_closed()) continue;
-    VMS_LOG(warning, "net", state->options.endpoint.text << " is silent: the session is given up");
+    VMS_LOG(warning, "net", state->endpoint().text << " is silent: the session is given up");
     peer->close();
   }
 }
@@ -297,8 +312,8 @@ Task<Result<SessionInfo>> NodeClient::wait_connected(std::optional<TimePoint> de
 Error NodeClient::State::broken(wire::Opcode opcode) {
   VMS_LOG(error,
           "net",
-          options.endpoint.text << " sent nonsense (opcode " << static_cast<unsigned>(opcode)
-                                << "): the session is given up");
+          endpoint().text << " sent nonsense (opcode " << static_cast<unsigned>(opcode)
+                          << "): the session is given up");
   if (peer) peer->close();
   return Errc::disconnected;
 }
@@ -607,9 +622,19 @@ Task<Result<void>> NodeClient::release(DiskId disk, Epoch epoch) {
   co_return success();
 }
 
-Task<Result<HolderInfo>> NodeClient::holder(DiskId disk) {
+Task<Result<wire::Frame>> NodeClient::relay(wire::Opcode opcode,
+                                            std::string control,
+                                            std::optional<TimePoint> deadline) {
+  const State::Ptr state = state_;
+  wire::Payload nothing;
+  co_return co_await State::call(
+      state, opcode, std::move(control), std::move(nothing), false, deadline);
+}
+
+Task<Result<HolderInfo>> NodeClient::holder(DiskId disk, bool here_only) {
   const State::Ptr state = state_;
   pb::DiskHolderRequest request;
+  request.set_here_only(here_only);
   wire::put_id(*request.mutable_disk(), disk);
   VMS_CO_TRY(const auto reply,
              co_await State::exchange<pb::DiskHolderReply>(
@@ -620,6 +645,7 @@ Task<Result<HolderInfo>> NodeClient::holder(DiskId disk) {
   info.session = SessionId(reply.session());
   info.program = reply.program();
   info.pid = reply.pid();
+  info.lease_left = std::chrono::milliseconds(reply.lease_left_ms());
   co_return info;
 }
 

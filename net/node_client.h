@@ -50,6 +50,7 @@ struct ClientOptions {
   BootId boot;
   std::uint32_t pid = 0;
   std::optional<StoreId> store;               // refuse any other store
+  std::optional<NodeId> node;                 // take any other node there for an absent one
   std::chrono::milliseconds retry_first{20};  // reconnect pause, doubled up to retry_last
   std::chrono::milliseconds retry_last{1000};
 };
@@ -86,6 +87,7 @@ struct HolderInfo {
   SessionId session;
   std::string program;
   std::uint32_t pid = 0;
+  Duration lease_left{0};
 };
 struct DiskCallAnswer {
   std::unique_ptr<pb::DiskCallReply> reply;
@@ -105,6 +107,8 @@ class NodeClient {
   ~NodeClient();
 
   void set_disk_call_handler(DiskCallHandler handler);
+  /// Where else a session may be had when options.endpoint gives none: each in turn after a loss.
+  void set_alternatives(std::vector<Endpoint> endpoints);
   /// Starts connecting, and goes on after each loss, until stop().
   void start();
   [[nodiscard]] Task<void> stop();
@@ -112,6 +116,8 @@ class NodeClient {
   /// again pointless (`foreign_store`, `newer_format`, `permission`).
   [[nodiscard]] Task<Result<SessionInfo>> wait_connected(std::optional<TimePoint> deadline = {});
   [[nodiscard]] bool is_connected() const noexcept;
+  /// The node of the newest session; none before the first.
+  [[nodiscard]] NodeId node() const noexcept;
   /// Rises with every new session; whoever holds disks registers them again when it changed.
   [[nodiscard]] std::uint64_t session_count() const noexcept;
   /// Resumes when the session is lost or a new one is up.
@@ -170,7 +176,12 @@ class NodeClient {
   // Ownership.
   [[nodiscard]] Task<Result<void>> hold(DiskId disk, Epoch epoch);
   [[nodiscard]] Task<Result<void>> release(DiskId disk, Epoch epoch);
-  [[nodiscard]] Task<Result<HolderInfo>> holder(DiskId disk);
+  /// `here_only`: as far as this node alone knows.
+  [[nodiscard]] Task<Result<HolderInfo>> holder(DiskId disk, bool here_only = false);
+  /// A request for somebody else, passed on as it is, and its answer.
+  [[nodiscard]] Task<Result<wire::Frame>> relay(wire::Opcode opcode,
+                                                std::string control,
+                                                std::optional<TimePoint> deadline);
   /// Asks the disk's holder; `not_owner` when nobody holds it.
   [[nodiscard]] Task<Result<DiskCallAnswer>> call_holder(const pb::DiskCallRequest& request,
                                                          std::optional<TimePoint> deadline = {});

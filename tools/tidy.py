@@ -35,7 +35,7 @@ FOLDERS = {
     "meta": {"base"},
     "snapshot": {"base"},
     "dedup": {"base", "meta"},
-    "net": {"base", "wire", "meta"},
+    "net": {"base", "wire", "meta", "ring"},
     "storaged": {"base", "wire", "net", "meta", "ring", "dedup", "snapshot"},
     "disk": {"base", "wire", "net", "meta", "ring", "dedup", "snapshot"},
     "nbd-plugin": {"base", "disk"},
