@@ -86,7 +86,9 @@ Task<Result<DiskSummary>> Admin::create(std::string name,
                                         std::uint64_t bytes,
                                         std::uint32_t copies) {
   if (!is_valid_disk_name(name) || !is_valid_disk_size(bytes)) co_return Errc::invalid_argument;
-  if (copies != 1) co_return Errc::unsupported;  // one node keeps one copy
+  // Each on a node of its own: one node keeps one copy.
+  const std::size_t nodes = session_.copies().nodes().ring().nodes().nodes().size();
+  if (copies == 0 || copies > std::max<std::size_t>(nodes, 1)) co_return Errc::unsupported;
   const auto id = session_.random().id128<DiskId>();
   meta::pb::DiskRecord record = fresh_record(id, name, bytes, copies, wall_ns());
   meta::Txn txn;
@@ -552,11 +554,11 @@ Task<Result<void>> Admin::fence_owner(DiskId id) {
     // A living holder changed it in between.
     if (updated.error() != Errc::conflict || attempt >= kFenceRaces) co_return updated;
   }
-  const auto open_key = *KeyId::make(disk.record.open_key().key());
-  if (open_key.is_none()) co_return success();
+  const KeyPlace place = place_from(disk.record.open_key());
+  if (place.key.is_none()) co_return success();
   // From here on no append of the old owner is accepted (I3).
-  const auto fenced = co_await session_.node().fence(open_key, Epoch(disk.record.epoch()));
-  if (!fenced) co_return fenced.error() == Errc::not_found ? Error(Errc::unknown) : fenced.error();
+  const auto fenced = co_await session_.copies().fence(place, Epoch(disk.record.epoch()));
+  if (!fenced) co_return fenced.error();
   co_return success();
 }
 

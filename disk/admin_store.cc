@@ -78,7 +78,7 @@ Task<Result<void>> Admin::check_named_keys(std::vector<CatalogueEntry> entries) 
   VMS_CO_TRY(const auto named, meta::keys_named(entries));
   std::size_t missing = 0;
   for (const auto& [key, who] : named) {
-    const auto info = co_await session_.node().key_info(key);
+    const auto info = co_await session_.copies().key_info(key);
     if (info) continue;
     if (info.error() != Errc::not_found) co_return info.error();
     ++missing;

@@ -196,7 +196,7 @@ Task<Result<snapshot::RunMap>> AsyncDisk::replay_base() {
   };
   const ClosedView base = view_from(record_.get().base());
   for (const LogPart& part : base.parts) {
-    VMS_CO_CHECK(co_await visit_log(session_.node(), part.from, part.to, Epoch(), apply));
+    VMS_CO_CHECK(co_await visit_log(session_.copies(), part.from, part.to, Epoch(), apply));
   }
   co_return overlay;
 }
@@ -214,20 +214,19 @@ Task<Result<void>> AsyncDisk::recover(bool clean, meta::pb::Writer prior) {
   start.last_key = *KeyId::make(record.last_sealed().key());
   start.last_length = meta::from_pb(record.last_sealed_length());
   LogPosition end = sealed_end(record);
-  const auto open_key = *KeyId::make(record.open_key().key());
+  const KeyPlace open_place = place_from(record.open_key());
+  const KeyId open_key = open_place.key;
   KeyLength open_length;
   if (!open_key.is_none() && clean) {
     end = meta::from_pb(record.log_end());
     open_length.last_sequence = Sequence(record.last_sequence());
     open_length.log_bytes = end.log_offset;
     open_length.blocks = BlockIndex{record.open_blocks()};
-    start.open_key = open_key;
+    start.open_key = open_place;
     start.open_length = open_length;
   } else if (!open_key.is_none()) {
-    const auto fenced = co_await session_.node().fence(open_key, record_.epoch());
-    // The record names this key: a node that does not know it has lost it (I9).
-    if (!fenced)
-      co_return fenced.error() == Errc::not_found ? Error(Errc::unknown) : fenced.error();
+    const auto fenced = co_await session_.copies().fence(open_place, record_.epoch());
+    if (!fenced) co_return fenced.error();
     VMS_FAULT("disk.fenced");
     open_length = fenced->length;
     end = {open_key, open_length.log_bytes, open_length.last_sequence.next()};
@@ -237,8 +236,8 @@ Task<Result<void>> AsyncDisk::recover(bool clean, meta::pb::Writer prior) {
   if (!record.log_from().key()) state.last_sequence = start.last_sequence;
 
   if (!open_key.is_none() && !clean) {
-    const auto sealed = co_await session_.node().seal(open_key, record_.epoch(), open_length);
-    if (!sealed) co_return sealed.error();
+    const auto sealed = co_await session_.copies().seal(open_place, record_.epoch(), open_length);
+    if (sealed.done == 0 || sealed.error == Errc::stale_token) co_return sealed.error;
     start.last_key = open_key;
     start.last_length = open_length;
   }
@@ -269,11 +268,8 @@ Task<Result<void>> AsyncDisk::recover(bool clean, meta::pb::Writer prior) {
 Task<void> AsyncDisk::adopt_state(ReplayedState state, LogStart start, LogPosition end) {
   const meta::pb::DiskRecord& record = record_.get();
   co_await drop_log();
-  auto log = std::make_unique<Log>(session_.scheduler(),
-                                   session_.node(),
-                                   session_.catalogue(),
-                                   record_,
-                                   options_.key_roll_bytes);
+  auto log = std::make_unique<Log>(
+      session_.scheduler(), session_.copies(), record_, options_.key_roll_bytes);
   log->begin(start);
   // A fenced owner takes no more writes, not even into its batch file (I3).
   log->set_on_failure([this](const Error& error) { become_failed(error); });
@@ -314,7 +310,7 @@ Task<Result<ReplayedState>> AsyncDisk::replay_own_log(LogPosition end, ReplayReq
     co_return state;
   }
   request.to = end;
-  co_return co_await replay_log(session_.node(), std::move(request));
+  co_return co_await replay_log(session_.copies(), std::move(request));
 }
 
 // ---- the batch file that a dead process left ----

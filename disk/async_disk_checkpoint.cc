@@ -384,8 +384,9 @@ Task<Result<void>> AsyncDisk::rollback_locked(ClosedView view, meta::Compare sti
   // starts a new one; sequences go on rising.
   const KeyId sealed_key = log_->open_key();
   const KeyLength sealed_length = log_->open_length();
-  const auto sealed = co_await session_.node().seal(sealed_key, record_.epoch(), sealed_length);
-  if (!sealed) co_return sealed.error();
+  const auto sealed =
+      co_await session_.copies().seal(log_->open_place(), record_.epoch(), sealed_length);
+  if (sealed.done == 0 || sealed.error == Errc::stale_token) co_return sealed.error;
   protect_up_to(sealed_key, sealed_length.blocks);
   const auto set_view = [&](meta::pb::DiskRecord& record) {
     *record.mutable_base() = view_to(view);

@@ -93,7 +93,7 @@ Task<bool> AsyncDisk::free_part(Garbage::Part part) {
     net::NodeClient::FreeReport report;
     report.garbage_blocks = garbage_.blocks() - part.blocks;
     report.slowed = std::exchange(slowed_untold_, Duration(0));
-    const auto freed = co_await session_.node().free_blocks(
+    const auto freed = co_await session_.copies().free_blocks(
         part.key, record_.epoch(), id_, std::move(runs), report);
     reached = freed || !net::is_connection_trouble(freed.error());
     // Other refusals: what is missed here the next garbage-collection round finds.
@@ -125,8 +125,8 @@ Task<void> AsyncDisk::free_rest(TimePoint deadline) {
   }
   if (garbage_.empty()) co_return;
   const auto sealed =
-      co_await session_.node().seal(log_->open_key(), record_.epoch(), log_->open_length());
-  ignore(sealed, "an open key is sealed when it is long enough");
+      co_await session_.copies().seal(log_->open_place(), record_.epoch(), log_->open_length());
+  static_cast<void>(sealed);  // an open key is sealed when it is long enough
 }
 
 void AsyncDisk::forget_garbage() {

@@ -55,8 +55,8 @@ bool KeyFilesHandle::read(BlockIndex first, MutableBytes into) const {
   return true;
 }
 
-BlockReader::BlockReader(net::NodeClient& node, PageCache& pages, BlockCache& blocks)
-    : node_(node), pages_(pages), blocks_(blocks) {}
+BlockReader::BlockReader(Copies& copies, PageCache& pages, BlockCache& blocks)
+    : copies_(copies), pages_(pages), blocks_(blocks) {}
 
 std::shared_ptr<KeyFilesHandle> BlockReader::handle_of(KeyId key) const {
   const std::shared_lock lock(handles_mutex_);
@@ -73,7 +73,7 @@ bool BlockReader::try_read(Address address, MutableBytes into) {
 
 Task<void> BlockReader::want_handle(KeyId key) {
   if (handle_of(key) != nullptr || refused_.contains(key)) co_return;
-  auto files = co_await node_.key_files(key);
+  auto files = co_await copies_.nodes().home().key_files(key);
   if (!files) {
     // Off this host there is no short cut at all; any other reason may pass.
     if (files.error() == Errc::unsupported) refused_[key] = true;
@@ -110,18 +110,21 @@ Task<Result<void>> BlockReader::read(std::vector<BlockWant> wants) {
     missing.push_back(want);
   }
   if (missing.empty()) co_return success();
-  co_return co_await read_from_node(std::move(missing));
+  co_return co_await read_from_nodes(std::move(missing));
 }
 
-Task<Result<void>> BlockReader::read_from_node(std::vector<BlockWant> wants) {
+Task<Result<void>> BlockReader::read_from_nodes(std::vector<BlockWant> wants) {
   std::size_t at = 0;
+  const bool one_node = copies_.nodes().members().size() <= 1;
   while (at < wants.size()) {
-    // As many wants as fit one request; a long one is split.
+    // As many wants as fit one request, of one key where keys lie apart; a long one is split.
+    const KeyId key = wants[at].address.key();
     std::vector<net::ReadRange> ranges;
     std::vector<BlockWant> taken;
     std::uint64_t blocks = 0;
     while (at < wants.size() && blocks < limits::kReadBlocksMax) {
       BlockWant& want = wants[at];
+      if (!one_node && want.address.key() != key) break;
       const std::uint64_t count =
           std::min<std::uint64_t>(limits::kReadBlocksMax - blocks, want.into.size() / kBlockBytes);
       ranges.push_back({want.address, static_cast<std::uint32_t>(count)});
@@ -131,7 +134,7 @@ Task<Result<void>> BlockReader::read_from_node(std::vector<BlockWant> wants) {
       want.into = want.into.subspan(count * kBlockBytes);
       if (want.into.empty()) ++at;
     }
-    VMS_CO_TRY(const auto answer, co_await node_.read(std::move(ranges)));
+    VMS_CO_TRY(const auto answer, co_await copies_.read(std::move(ranges)));
     ByteSpan rest = answer.payload.bytes();
     for (const BlockWant& want : taken) {
       std::copy_n(rest.begin(), want.into.size(), want.into.begin());

@@ -22,8 +22,8 @@
 #include "base/result.h"
 #include "base/sync.h"
 #include "disk/block_cache.h"
+#include "disk/copies.h"
 #include "disk/page_cache.h"
-#include "net/node_client.h"
 #include "snapshot/index.h"
 
 namespace vmstore::disk {
@@ -55,14 +55,14 @@ struct BlockWant {
 /// One per process. THREADS: try_read from any; the rest on the scheduler's.
 class BlockReader {
  public:
-  BlockReader(net::NodeClient& node, PageCache& pages, BlockCache& blocks);
+  BlockReader(Copies& copies, PageCache& pages, BlockCache& blocks);
   BlockReader(const BlockReader&) = delete;
   BlockReader& operator=(const BlockReader&) = delete;
 
   /// Serves what the caches and the short cut have, on the calling thread, reading files if need
   /// be; false when the node must be asked. Never blocks on the network.
   [[nodiscard]] bool try_read(Address address, MutableBytes into);
-  /// Reads everything wanted, asking the node for what the caches do not have. On `punched` or
+  /// Reads everything wanted, asking the nodes for what the caches do not have. On `punched` or
   /// `not_found` nothing is guaranteed about `into`.
   [[nodiscard]] Task<Result<void>> read(std::vector<BlockWant> wants);
   /// The page at `address` through the page cache.
@@ -80,9 +80,9 @@ class BlockReader {
  private:
   [[nodiscard]] std::shared_ptr<KeyFilesHandle> handle_of(KeyId key) const;
   [[nodiscard]] Task<void> want_handle(KeyId key);
-  [[nodiscard]] Task<Result<void>> read_from_node(std::vector<BlockWant> wants);
+  [[nodiscard]] Task<Result<void>> read_from_nodes(std::vector<BlockWant> wants);
 
-  net::NodeClient& node_;
+  Copies& copies_;
   PageCache& pages_;
   BlockCache& blocks_;
   static constexpr std::size_t kHandlesMax = 256;

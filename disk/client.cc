@@ -99,6 +99,7 @@ struct Core {
   net::IoThread thread;
   FreshDialer dialer;
   net::NodeClient node;
+  net::NodePool nodes;
   FolderBatchHome batches;
   Session session;
   Admin admin;
@@ -107,8 +108,9 @@ struct Core {
       : thread("vmstore-disk"),
         dialer(thread, std::move(tls), tls_files(config)),
         node(thread, dialer, client_options(config, boot)),
+        nodes(thread, dialer, node, client_options(config, boot)),
         batches(config.run_folder),
-        session(thread, node, batches, session_options(boot)),
+        session(thread, nodes, batches, session_options(boot)),
         admin(session) {}
 
   static net::ClientOptions client_options(const ClientConfig& config, BootId boot) {

@@ -46,17 +46,13 @@ struct Log::Flight {
   std::uint64_t log_bytes = 0;
   std::vector<std::byte> record;
   Error error;
+  std::vector<NodeId> away;  // that did not answer
   bool placed = false;
 };
 
-Log::Log(Scheduler& scheduler,
-         net::NodeClient& node,
-         Catalogue& catalogue,
-         OwnedRecord& record,
-         std::uint64_t roll_bytes)
+Log::Log(Scheduler& scheduler, Copies& copies, OwnedRecord& record, std::uint64_t roll_bytes)
     : scheduler_(scheduler),
-      node_(node),
-      catalogue_(catalogue),
+      copies_(copies),
       record_(record),
       roll_bytes_(roll_bytes),
       gate_(scheduler),
@@ -73,7 +69,8 @@ void Log::begin(const LogStart& start) {
   root_ = start.root;
   begins_here_ = record_.get().log_from().key() == 0;
   if (start.open_key) {
-    key_ = *start.open_key;
+    place_ = *start.open_key;
+    key_ = place_.key;
     adopt_length_ = start.open_length;
     length_ = start.open_length;
     committed_length_ = start.open_length;
@@ -102,13 +99,17 @@ Task<Result<void>> Log::start_writing(BootId boot, bool has_batch_file) {
   co_return success();
 }
 
+CopyCount Log::copy_count() const noexcept {
+  CopyCount count;
+  count.wanted = std::max(1U, record_.get().copies());
+  count.least = std::clamp(record_.get().min_copies(), 1U, count.wanted);
+  return count;
+}
+
 Task<Result<void>> Log::adopt_open_key() {
-  const auto fenced = co_await node_.fence(key_, record_.epoch());
-  if (!fenced) {
-    // The record names this key: its absence is damage, never emptiness (I9).
-    const bool absent = fenced.error() == Errc::not_found;
-    co_return absent ? Error(Errc::unknown) : fenced.error();
-  }
+  const auto fenced = co_await copies_.fence(place_, record_.epoch());
+  // The record names this key: its absence is damage, never emptiness (I9).
+  if (!fenced) co_return fenced.error();
   if (fenced->length != *adopt_length_) {
     VMS_LOG(error,
             "log",
@@ -116,8 +117,9 @@ Task<Result<void>> Log::adopt_open_key() {
                    << " log bytes instead of " << adopt_length_->log_bytes);
     co_return Errc::unknown;
   }
-  if (fenced->sealed) {
-    // A rollback that sealed it died, or was refused, before the record said so: nothing is lost.
+  // Sealed: a rollback died, or was refused, before the record said so; nothing is lost. A copy
+  // that is away would be left behind by the next append: the key ends as it was released.
+  if (fenced->sealed || !fenced->away.empty()) {
     VMS_CO_CHECK(co_await open_new_key());
     adopt_length_.reset();
     co_return success();
@@ -158,17 +160,21 @@ void Log::name_end(meta::pb::DiskRecord& record) const {
   record.set_open_blocks(blocks.value);
 }
 
-Task<Result<KeyId>> Log::create_next_key(KeyLength& length) {
-  std::uint64_t first = record_.get().key_range_first();
-  std::uint64_t next = record_.get().key_range_next();
+Task<Result<KeyPlace>> Log::create_next_key(KeyLength& length) {
+  if (!can_do_without({})) co_return Errc::unavailable;
+  // A number that was tried is not tried again, whatever came of it: a copy may lie somewhere.
+  std::uint64_t first = range_first_ != 0 ? range_first_ : record_.get().key_range_first();
+  std::uint64_t next = range_first_ != 0 ? range_next_ : record_.get().key_range_next();
   for (std::uint64_t tried = 0; tried <= 2 * limits::kKeyRangeSize; ++tried) {
     if (first == 0 || next >= limits::kKeyRangeSize) {
-      VMS_CO_TRY(first, co_await node_.draw_keys(limits::kKeyRangeSize));
+      VMS_CO_TRY(first, co_await copies_.nodes().home().draw_keys(limits::kKeyRangeSize));
       next = 0;
     }
     const auto key = KeyId::make(first + next);
     if (!key || !key->is_usable()) co_return Errc::corrupt;
     ++next;
+    range_first_ = first;
+    range_next_ = next;
     const auto remember = [first, next](meta::pb::DiskRecord& record) {
       record.set_key_range_first(first);
       record.set_key_range_next(static_cast<std::uint32_t>(next));
@@ -188,34 +194,35 @@ Task<Result<KeyId>> Log::create_next_key(KeyLength& length) {
     length = KeyLength();
     length.last_sequence = header.committed;
     length.log_bytes = encoded.size();
-    const auto created = co_await node_.create_key(
-        *key, record_.id(), record_.epoch(), std::move(encoded), record_.get().copies());
+    auto created = co_await copies_.create(
+        *key, record_.id(), record_.epoch(), std::move(encoded), copy_count());
     // A dead session of this disk may have created it and never named it: never reuse it.
     if (!created && created.error() == Errc::exists) continue;
     if (!created) co_return created.error();
     VMS_FAULT("disk.key_created");
-    co_return *key;
+    co_return std::move(created);
   }
   co_return Errc::exists;
 }
 
 Task<Result<void>> Log::open_new_key() {
   KeyLength length;
-  VMS_CO_TRY(const KeyId key, co_await create_next_key(length));
+  VMS_CO_TRY(const KeyPlace made, co_await create_next_key(length));
+  const KeyId key = made.key;
   const KeyId old_key = key_;
   const KeyLength old_length = committed_length_;
   if (!old_key.is_none()) {
-    const auto sealed = co_await node_.seal(old_key, record_.epoch(), old_length);
-    // The record below seals it for everybody; the node's own flag may come later.
-    if (!sealed && (connection_lost(sealed.error()) || sealed.error() == Errc::stale_token)) {
-      co_return sealed.error();
-    }
+    const auto sealed = co_await copies_.seal(place_, record_.epoch(), old_length);
+    // The record below seals it for everybody; the copies' own flags may come later. Where there
+    // is but one node it is asked again rather than left without.
+    if (sealed.error == Errc::stale_token) co_return sealed.error;
+    if (connection_lost(sealed.error) && !can_do_without(sealed.away)) co_return sealed.error;
   }
   const auto name_key = [&](meta::pb::DiskRecord& record) {
     remember_range_(record);
     auto* const place = record.mutable_open_key();
     place->Clear();
-    place->set_key(key.value());
+    put_place(made, *place);
     place->set_first_sequence(length.last_sequence.next().value);
     place->set_token(record_.epoch().value);
     if (!old_key.is_none()) {
@@ -240,6 +247,7 @@ Task<Result<void>> Log::open_new_key() {
   const std::int64_t old_room =
       static_cast<std::int64_t>(reserved_.value) - static_cast<std::int64_t>(length_.blocks.value);
   key_ = key;
+  place_ = made;
   length_ = length;
   committed_length_ = length;
   last_sequence_ = length.last_sequence;
@@ -345,19 +353,19 @@ Task<void> Log::send(std::shared_ptr<Flight> flight) {
   const auto pass = gate_.enter();
   if (!pass) co_return;
   const Placement& place = flight->place;
-  const auto outcome = co_await node_.append(place.key,
-                                             record_.epoch(),
-                                             place.sequence,
-                                             place.log_offset,
-                                             place.data_offset,
-                                             Sequence(committed_.load()),
-                                             flight->record,
-                                             flight->item.blocks);
-  if (outcome) {
+  Copies::Append where;
+  where.token = record_.epoch();
+  where.sequence = place.sequence;
+  where.log_offset = place.log_offset;
+  where.data_offset = place.data_offset;
+  where.committed = Sequence(committed_.load());
+  const auto outcome = co_await copies_.append(place_, where, flight->record, flight->item.blocks);
+  if (outcome.is_ok()) {
     flight->state = Flight::State::done;
   } else {
     flight->state = Flight::State::failed;
-    flight->error = outcome.error();
+    flight->error = outcome.error;
+    flight->away = outcome.away;
     troubled_ = true;
   }
   advance();
@@ -393,14 +401,26 @@ Task<void> Log::announce_committed() {
     static_cast<void>(co_await changed_.wait_until(scheduler_.now() + kAnnounceDelay));
     const Sequence newest(committed_.load());
     if (stopping_ || failure_ || newest <= announced_) break;
-    const auto told = co_await node_.committed(key_, record_.epoch(), newest);
-    if (told) announced_ = newest;
-    again = told.has_value() || connection_lost(told.error());
+    const auto told = co_await copies_.committed(place_, record_.epoch(), newest);
+    if (told.is_ok()) announced_ = newest;
+    again = told.is_ok() || connection_lost(told.error);
   }
   announcing_ = false;
 }
 
 // ---- trouble ----
+
+/// Whether a new key can be made without these nodes (DESIGN 4.7).
+bool Log::can_do_without(const std::vector<NodeId>& away) {
+  std::vector<NodeId> gone = copies_.nodes().unreachable();
+  gone.insert(gone.end(), away.begin(), away.end());
+  const auto& members = copies_.nodes().members();
+  const auto lives = [&gone](NodeId node) {
+    return std::find(gone.begin(), gone.end(), node) == gone.end();
+  };
+  const auto alive = std::count_if(members.begin(), members.end(), lives);
+  return static_cast<std::size_t>(alive) >= copy_count().least;
+}
 
 bool Log::any_sending() const noexcept {
   return std::any_of(flights_.begin(), flights_.end(), [](const auto& flight) {
@@ -421,13 +441,17 @@ Task<void> Log::resolve_trouble() {
     fail(error);
     co_return;
   }
-  if (connection_lost(error)) {
+  const bool is_away = connection_lost(error);
+  if (is_away && !can_do_without((*first)->away)) {
     // Bounded, so that a stop is seen.
-    const auto connected = co_await node_.wait_connected(scheduler_.now() + kConnectLook);
+    const auto connected =
+        co_await copies_.nodes().home().wait_connected(scheduler_.now() + kConnectLook);
     if (!connected && !connection_lost(connected.error())) {
       fail(connected.error());
       co_return;
     }
+    if (connected && copies_.nodes().members().size() > 1)
+      co_await sleep_for(scheduler_, kTroublePause);
   } else if (error == Errc::no_space || error == Errc::busy) {
     co_await sleep_for(scheduler_, kTroublePause);  // acknowledged data waits, it never fails
   } else {
@@ -467,7 +491,8 @@ Task<bool> Log::roll_until_done() {
     if (rolled.error() == Errc::stale_token || rolled.error() == Errc::conflict) {
       fail(Errc::stale_token);
     } else if (connection_lost(rolled.error())) {
-      static_cast<void>(co_await node_.wait_connected(scheduler_.now() + kConnectLook));
+      static_cast<void>(
+          co_await copies_.nodes().home().wait_connected(scheduler_.now() + kConnectLook));
     }
     if (!failure_) co_await sleep_for(scheduler_, kTroublePause);
   }
@@ -528,13 +553,13 @@ Task<Result<void>> Log::refill_credit(std::int64_t blocks_wanted) {
   const BlockIndex data{std::min({reserved_.value + more, most, BlockIndex::kEnd - 1})};
   const std::uint64_t log_bytes =
       length_.log_bytes + static_cast<std::uint64_t>(blocks_wanted) * kLogBytesPerBlock;
-  auto granted = co_await node_.reserve(key, record_.epoch(), data, log_bytes);
+  auto granted = co_await copies_.reserve(place_, record_.epoch(), data, log_bytes);
   if (!granted && granted.error() == Errc::no_space && have < kCreditBlocksMin && key == key_) {
     // Where room is short, the least that lets a writer go on (DESIGN 4.3).
     const auto owed = static_cast<std::uint64_t>(kCreditBlocksMin - have);
     const BlockIndex little{std::min(data.value, reserved_.value + owed)};
-    granted = co_await node_.reserve(
-        key, record_.epoch(), little, length_.log_bytes + owed * kLogBytesPerBlock);
+    granted = co_await copies_.reserve(
+        place_, record_.epoch(), little, length_.log_bytes + owed * kLogBytesPerBlock);
   }
   if (key != key_) co_return success();  // rolled meanwhile: the next attempt asks for the new key
   if (!granted && is_key_trouble(granted.error())) co_return co_await wait_rolled(key);

@@ -25,8 +25,8 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "base/sync.h"
+#include "disk/copies.h"
 #include "disk/owned_record.h"
-#include "net/node_client.h"
 #include "wire/record.h"
 
 namespace vmstore::disk {
@@ -56,8 +56,8 @@ struct LogItem {
 };
 
 struct LogStart {
-  Sequence last_sequence;         // newest in the log
-  std::optional<KeyId> open_key;  // cleanly released: append on after checking its length
+  Sequence last_sequence;            // newest in the log
+  std::optional<KeyPlace> open_key;  // cleanly released: append on after checking its length
   KeyLength open_length;
   KeyId last_key;  // predecessor of the next key; none at the beginning
   KeyLength last_length;
@@ -68,11 +68,7 @@ struct LogStart {
 class Log {
  public:
   /// `roll_bytes`: a key with so many bytes of blocks or of log is followed by the next (soft).
-  Log(Scheduler& scheduler,
-      net::NodeClient& node,
-      Catalogue& catalogue,
-      OwnedRecord& record,
-      std::uint64_t roll_bytes);
+  Log(Scheduler& scheduler, Copies& copies, OwnedRecord& record, std::uint64_t roll_bytes);
   Log(const Log&) = delete;
   Log& operator=(const Log&) = delete;
   ~Log();
@@ -101,6 +97,7 @@ class Log {
   [[nodiscard]] LogPosition end() const noexcept;
   [[nodiscard]] BlockIndex data_end() const noexcept { return length_.blocks; }
   [[nodiscard]] KeyId open_key() const noexcept { return key_; }
+  [[nodiscard]] const KeyPlace& open_place() const noexcept { return place_; }
   [[nodiscard]] KeyLength open_length() const noexcept { return length_; }
   [[nodiscard]] LogPosition root() const noexcept { return root_; }
   void set_root(LogPosition root) noexcept { root_ = root; }
@@ -159,12 +156,13 @@ class Log {
   [[nodiscard]] bool any_sending() const noexcept;
   [[nodiscard]] Task<Result<void>> open_new_key();
   [[nodiscard]] Task<Result<void>> adopt_open_key();
-  [[nodiscard]] Task<Result<KeyId>> create_next_key(KeyLength& length);
+  [[nodiscard]] Task<Result<KeyPlace>> create_next_key(KeyLength& length);
+  [[nodiscard]] bool can_do_without(const std::vector<NodeId>& away);
+  [[nodiscard]] CopyCount copy_count() const noexcept;
   [[nodiscard]] Task<Result<void>> change_record(OwnedRecord::Change change);
 
   Scheduler& scheduler_;
-  net::NodeClient& node_;
-  Catalogue& catalogue_;
+  Copies& copies_;
   OwnedRecord& record_;
   const std::uint64_t roll_bytes_;
   Gate gate_;
@@ -172,8 +170,11 @@ class Log {
   TaskMutex credit_mutex_;
 
   KeyId key_;                              // open key, none before the first append
+  KeyPlace place_;                         // of key_
   KeyLength length_;                       // placed so far in key_
   KeyLength committed_length_;             // the part of it that is committed
+  std::uint64_t range_first_ = 0;          // key numbers drawn; 0: what the record says
+  std::uint64_t range_next_ = 0;           // the next of them
   OwnedRecord::Change remember_range_;     // puts the numbers drawn so far into the record
   std::optional<KeyLength> adopt_length_;  // a released key_ that was not fenced by us yet
   /// Keys that a change of the record was to name and nobody knows whether it did. Nothing is in

@@ -22,14 +22,14 @@ Error damage_if_absent(const Error& error) noexcept {
 /// Reads the records of one key from `offset` up to `end` (log bytes).
 class KeyScan {
  public:
-  KeyScan(net::NodeClient& node, KeyId key, std::uint64_t offset, std::uint64_t end, Epoch token)
-      : node_(node), key_(key), offset_(offset), end_(end), token_(token) {}
+  KeyScan(Copies& copies, KeyId key, std::uint64_t offset, std::uint64_t end, Epoch token)
+      : copies_(copies), key_(key), offset_(offset), end_(end), token_(token) {}
 
   [[nodiscard]] Task<Result<void>> run(const RecordVisitor& visitor) {
     while (offset_ < end_) {
       const auto wanted =
           static_cast<std::uint32_t>(std::min<std::uint64_t>(kReadBytes, end_ - offset_));
-      auto answer = co_await node_.read_log(key_, offset_, wanted, token_);
+      auto answer = co_await copies_.read_log(key_, offset_, wanted, token_);
       if (!answer) co_return damage_if_absent(answer.error());
       const Result<std::size_t> used = take_records(answer->bytes.bytes(), visitor);
       if (!used) co_return used.error();
@@ -65,7 +65,7 @@ class KeyScan {
     return used;
   }
 
-  net::NodeClient& node_;
+  Copies& copies_;
   KeyId key_;
   std::uint64_t offset_;
   std::uint64_t end_;
@@ -78,8 +78,8 @@ struct KeyPart {
 };
 
 /// The header record of a key.
-Task<Result<wire::RecordHeader>> key_header(net::NodeClient& node, KeyId key) {
-  const auto answer = co_await node.read_log(key, 0, limits::kLogHeadBytes);
+Task<Result<wire::RecordHeader>> key_header(Copies& copies, KeyId key) {
+  const auto answer = co_await copies.read_log(key, 0, limits::kLogHeadBytes);
   if (!answer) co_return damage_if_absent(answer.error());
   auto decoded = wire::decode_record(answer->bytes.bytes());
   if (!decoded) co_return Errc::unknown;
@@ -88,7 +88,7 @@ Task<Result<wire::RecordHeader>> key_header(net::NodeClient& node, KeyId key) {
 }
 
 /// The keys from `from` to `to.key` in order, each with the end of its part of the log.
-Task<Result<std::vector<KeyPart>>> parts_between(net::NodeClient& node,
+Task<Result<std::vector<KeyPart>>> parts_between(Copies& copies,
                                                  KeyId from,
                                                  KeyId to,
                                                  std::uint64_t to_end) {
@@ -102,7 +102,7 @@ Task<Result<std::vector<KeyPart>>> parts_between(net::NodeClient& node,
       std::reverse(parts.begin(), parts.end());
       co_return parts;
     }
-    VMS_CO_TRY(const auto header, co_await key_header(node, part.key));
+    VMS_CO_TRY(const auto header, co_await key_header(copies, part.key));
     if (header.predecessor.is_none()) break;
     part.key = header.predecessor;
     part.end = header.predecessor_length.log_bytes;
@@ -113,16 +113,16 @@ Task<Result<std::vector<KeyPart>>> parts_between(net::NodeClient& node,
 
 }  // namespace
 
-Task<Result<std::vector<KeyId>>> keys_between(net::NodeClient& node, KeyId from, KeyId to) {
-  VMS_CO_TRY(const auto parts, co_await parts_between(node, from, to, 0));
+Task<Result<std::vector<KeyId>>> keys_between(Copies& copies, KeyId from, KeyId to) {
+  VMS_CO_TRY(const auto parts, co_await parts_between(copies, from, to, 0));
   std::vector<KeyId> keys;
   for (const KeyPart& part : parts) keys.push_back(part.key);
   co_return keys;
 }
 
 Task<Result<void>> visit_log(
-    net::NodeClient& node, LogPosition from, LogPosition to, Epoch token, RecordVisitor visitor) {
-  VMS_CO_TRY(const auto parts, co_await parts_between(node, from.key, to.key, to.log_offset));
+    Copies& copies, LogPosition from, LogPosition to, Epoch token, RecordVisitor visitor) {
+  VMS_CO_TRY(const auto parts, co_await parts_between(copies, from.key, to.key, to.log_offset));
   Sequence expected = from.sequence;
   const RecordVisitor in_order = [&](const ReplayedRecord& record) -> Result<void> {
     if (record.header.kind == wire::RecordKind::key_header) return success();
@@ -139,7 +139,7 @@ Task<Result<void>> visit_log(
   };
   for (const KeyPart& part : parts) {
     const std::uint64_t begin = part.key == from.key ? from.log_offset : 0;
-    KeyScan scan(node, part.key, begin, part.end, token);
+    KeyScan scan(copies, part.key, begin, part.end, token);
     VMS_CO_CHECK(co_await scan.run(in_order));
   }
   if (to.sequence.value != 0 && expected != to.sequence) {
@@ -175,7 +175,7 @@ void apply_runs(const wire::RecordHeader& header, snapshot::RunMap& overlay) {
   }
 }
 
-Task<Result<ReplayedState>> replay_log(net::NodeClient& node, ReplayRequest request) {
+Task<Result<ReplayedState>> replay_log(Copies& copies, ReplayRequest request) {
   ReplayedState state;
   state.top = request.top;
   state.disk_bytes = request.disk_bytes;
@@ -205,7 +205,7 @@ Task<Result<ReplayedState>> replay_log(net::NodeClient& node, ReplayRequest requ
     pending.back().header.block_sums = {};
     return success();
   };
-  VMS_CO_CHECK(co_await visit_log(node, request.from, request.to, request.token, visitor));
+  VMS_CO_CHECK(co_await visit_log(copies, request.from, request.to, request.token, visitor));
   if (base_overlay_valid) state.overlay = std::move(request.overlay);
   for (const ReplayedRecord& record : pending) {
     state.replay_bytes += record.bytes;

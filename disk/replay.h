@@ -14,7 +14,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "base/task.h"
-#include "net/node_client.h"
+#include "disk/copies.h"
 #include "snapshot/run_map.h"
 #include "wire/record.h"
 
@@ -30,14 +30,12 @@ using RecordVisitor = std::function<Result<void>(const ReplayedRecord&)>;
 
 /// The keys of a log from `from.key` to `to.key`, in order, found through the headers'
 /// predecessors.
-[[nodiscard]] Task<Result<std::vector<KeyId>>> keys_between(net::NodeClient& node,
-                                                            KeyId from,
-                                                            KeyId to);
+[[nodiscard]] Task<Result<std::vector<KeyId>>> keys_between(Copies& copies, KeyId from, KeyId to);
 
 /// Visits every record from `from` up to (not including) `to`. REQUIRES: `to` is behind a record.
 /// `token`: 0, or the reader's own (a recovery read fences too).
 [[nodiscard]] Task<Result<void>> visit_log(
-    net::NodeClient& node, LogPosition from, LogPosition to, Epoch token, RecordVisitor visitor);
+    Copies& copies, LogPosition from, LogPosition to, Epoch token, RecordVisitor visitor);
 
 /// What a replay of a disk's own log found.
 struct ReplayedState {
@@ -62,7 +60,7 @@ struct ReplayRequest {
   std::uint64_t disk_bytes = 0;
   snapshot::RunMap overlay;
 };
-[[nodiscard]] Task<Result<ReplayedState>> replay_log(net::NodeClient& node, ReplayRequest request);
+[[nodiscard]] Task<Result<ReplayedState>> replay_log(Copies& copies, ReplayRequest request);
 
 /// Puts a record's runs over `overlay`, as addresses and zeros.
 void apply_runs(const wire::RecordHeader& header, snapshot::RunMap& overlay);

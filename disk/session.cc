@@ -22,17 +22,19 @@ std::uint64_t or_default(std::uint64_t value, std::uint64_t fallback) noexcept {
 }  // namespace
 
 Session::Session(Scheduler& scheduler,
-                 net::NodeClient& node,
+                 net::NodePool& nodes,
                  BatchHome& batches,
                  SessionOptions options)
     : scheduler_(scheduler),
-      node_(node),
+      nodes_(nodes),
+      node_(nodes.home()),
       batches_(batches),
       options_(options),
-      catalogue_(scheduler, node.meta()),
+      catalogue_(scheduler, node_.meta()),
+      copies_(scheduler, nodes),
       page_cache_(or_default(options.page_cache_bytes, limits::kPageCacheBytes)),
       block_cache_(or_default(options.block_cache_bytes, limits::kBlockCacheBytes)),
-      blocks_(node, page_cache_, block_cache_),
+      blocks_(copies_, page_cache_, block_cache_),
       random_(options.seed ? Random(*options.seed) : Random::from_system()),
       gate_(scheduler),
       stopping_(scheduler),
@@ -46,6 +48,7 @@ Task<Result<void>> Session::start(std::optional<TimePoint> deadline) {
   });
   VMS_CO_TRY(const auto info, co_await node_.wait_connected(deadline));
   store_ = info.store;
+  VMS_CO_CHECK(co_await nodes_.start());
   seen_sessions_ = node_.session_count();
   scheduler_.spawn(keep_leases());
   co_return success();
@@ -55,6 +58,7 @@ Task<void> Session::stop() {
   stopping_.set();
   node_.session_changed().pulse();
   co_await gate_.close();
+  co_await nodes_.stop();
   node_.set_disk_call_handler({});
 }
 

@@ -15,8 +15,9 @@
 #include "disk/block_cache.h"
 #include "disk/block_reader.h"
 #include "disk/catalogue.h"
+#include "disk/copies.h"
 #include "disk/page_cache.h"
-#include "net/node_client.h"
+#include "net/node_pool.h"
 
 namespace vmstore::disk {
 
@@ -62,7 +63,8 @@ struct SessionOptions {
 /// THREADS: the scheduler's.
 class Session {
  public:
-  Session(Scheduler& scheduler, net::NodeClient& node, BatchHome& batches, SessionOptions options);
+  /// `nodes` is started and stopped with the session.
+  Session(Scheduler& scheduler, net::NodePool& nodes, BatchHome& batches, SessionOptions options);
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
   ~Session();
@@ -72,7 +74,9 @@ class Session {
   [[nodiscard]] Task<void> stop();
 
   [[nodiscard]] Scheduler& scheduler() noexcept { return scheduler_; }
+  /// The home node: the catalogue, the leases.
   [[nodiscard]] net::NodeClient& node() noexcept { return node_; }
+  [[nodiscard]] Copies& copies() noexcept { return copies_; }
   [[nodiscard]] Catalogue& catalogue() noexcept { return catalogue_; }
   [[nodiscard]] BlockReader& blocks() noexcept { return blocks_; }
   [[nodiscard]] PageCache& page_cache() noexcept { return page_cache_; }
@@ -94,10 +98,12 @@ class Session {
   [[nodiscard]] Task<Result<net::DiskCallAnswer>> on_call(
       DiskId id, std::unique_ptr<pb::DiskCallRequest> call);
   Scheduler& scheduler_;
+  net::NodePool& nodes_;
   net::NodeClient& node_;
   BatchHome& batches_;
   SessionOptions options_;
   Catalogue catalogue_;
+  Copies copies_;
   PageCache page_cache_;
   BlockCache block_cache_;
   BlockReader blocks_;

@@ -57,7 +57,7 @@ Task<Result<void>> SnapshotDisk::replay(ClosedView view) {
     return success();
   };
   for (const LogPart& part : view.parts) {
-    VMS_CO_CHECK(co_await visit_log(session_.node(), part.from, part.to, Epoch(), apply));
+    VMS_CO_CHECK(co_await visit_log(session_.copies(), part.from, part.to, Epoch(), apply));
   }
   size_bytes_ = view.size_bytes;
   const Mapping::Lock lock(mapping_.mutex());

@@ -80,7 +80,8 @@ Result<Identity> decode_identity(ByteSpan bytes) {
 
 Result<std::unique_ptr<DataFolder>> DataFolder::open(Files& files,
                                                      Missing missing,
-                                                     Random& random) {
+                                                     Random& random,
+                                                     StoreId join) {
   VMS_TRY(const auto names, files.list(""));
   const bool has_identity = std::binary_search(names.begin(), names.end(), kIdentityFile);
   const auto foreign = std::find_if_not(names.begin(), names.end(), may_be_in_new_folder);
@@ -110,11 +111,12 @@ Result<std::unique_ptr<DataFolder>> DataFolder::open(Files& files,
   auto content = read_file(files, kIdentityFile, kIdentityBytesMax);
   if (!content && content.error() == Errc::not_found && !has_identity) {
     Identity identity;
-    identity.store = random.id128<StoreId>();
+    identity.store = join.is_none() ? random.id128<StoreId>() : join;
     identity.node = random.id128<NodeId>();
     identity.incarnation = random.id128<Incarnation>();
     VMS_CHECK(folder->save(identity));
-    VMS_LOG(info, "node", "made store " << identity.store.hex());
+    VMS_LOG(
+        info, "node", (join.is_none() ? "made store " : "joins store ") << identity.store.hex());
     return folder;
   }
   if (!content) return content.error();

@@ -48,10 +48,12 @@ class DataFolder {
  public:
   enum class Missing { create, refuse };
   /// Takes the folder. `busy`: another process has it. `foreign_store`: it holds something else.
-  /// `not_found`: it is empty and `missing` is refuse. Each is logged with what to do.
+  /// `not_found`: it is empty and `missing` is refuse. Each is logged with what to do. A new folder
+  /// becomes a node of the store `join`, or the first one of a new store.
   [[nodiscard]] static Result<std::unique_ptr<DataFolder>> open(Files& files,
                                                                 Missing missing,
-                                                                Random& random);
+                                                                Random& random,
+                                                                StoreId join = StoreId());
   DataFolder(const DataFolder&) = delete;
   DataFolder& operator=(const DataFolder&) = delete;
 

@@ -60,7 +60,7 @@ void NameCheck::note_keys_drawn(std::uint64_t next) noexcept {
 
 /// Blocks that may be in the key, now or later.
 std::uint64_t NameCheck::blocks_of(KeyId key) const {
-  if (!key.is_usable() || key.value() >= keys_drawn_) return 0;
+  if (!key.is_usable() || (key.value() >= keys_drawn_ && is_alone_())) return 0;
   const auto state = store_.info(key);
   if (!state || state->sealed || state->damaged) return BlockIndex::kEnd;
   return state->length.blocks.value;
@@ -139,6 +139,7 @@ bool NameCheck::is_there(Address address) const {
   if (address.is_unmapped()) return true;
   if (address.slot() != 0) return false;
   const auto state = store_.info(address.key());
+  if (!is_alone_()) return true;  // with another node, or this copy is behind
   return state && (state->damaged || address.block() < state->length.blocks);
 }
 
@@ -147,6 +148,7 @@ bool NameCheck::is_there(const meta::pb::Position& position) const {
   const auto key = KeyId::make(position.key());
   if (!key) return false;
   const auto state = store_.info(*key);
+  if (!is_alone_()) return true;
   return state && (state->damaged || position.log_offset() <= state->length.log_bytes);
 }
 
@@ -162,7 +164,8 @@ bool NameCheck::is_own(std::uint64_t number, DiskId disk) const {
   const auto key = KeyId::make(number);
   if (!key) return false;
   const auto state = store_.info(*key);
-  return state && state->disk == disk;
+  if (!state) return !is_alone_();
+  return state->disk == disk;
 }
 
 std::vector<bool> NameCheck::found(const meta::pb::DiskRecord& record) const {

@@ -6,12 +6,15 @@
 // Invariants: refused is only what certainly cannot be there. A key that was drawn and is not there
 // may be lost, a sealed key may have been cut by who accepted the loss (repair.h): pages that name
 // those are let pass, or the rest of such a disk could not be written any more. A record that
-// begins to name them is refused; one that did before is not.
+// begins to name them is refused; one that did before is not. Where there are other nodes, what is
+// not here may be with them: only what this node's own copy contradicts is refused then.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/ids.h"
@@ -29,7 +32,9 @@ namespace vmstore::storaged {
 /// THREADS: the scheduler's.
 class NameCheck {
  public:
-  NameCheck(BlockStore& store, meta::MetaStore& meta) : store_(store), meta_(meta) {}
+  /// `is_alone`: whether this node is the only one of its store now.
+  NameCheck(BlockStore& store, meta::MetaStore& meta, std::function<bool()> is_alone)
+      : store_(store), meta_(meta), is_alone_(std::move(is_alone)) {}
 
   /// Keys below `next` may have been drawn. Only grows.
   void note_keys_drawn(std::uint64_t next) noexcept;
@@ -67,6 +72,7 @@ class NameCheck {
   BlockStore& store_;
   meta::MetaStore& meta_;
   std::uint64_t keys_drawn_ = KeyId::kFirst;
+  std::function<bool()> is_alone_;
 };
 
 /// The entry of `key` as it is now: a get that may be stale, made sure by a compare.

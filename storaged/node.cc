@@ -36,7 +36,7 @@ Node::Node(NodeParts parts, NodeOptions options)
     : parts_(parts),
       options_(std::move(options)),
       store_(parts.scheduler, parts.pool, parts.files, store_options(options_)),
-      names_(store_, parts.meta),
+      names_(store_, parts.meta, [this] { return is_alone(); }),
       numbers_(parts.scheduler, parts.meta),
       leases_(parts.scheduler.now(), limits::kLeaseTime),
       gc_(GcParts{parts.scheduler, parts.pool, parts.files, store_, parts.meta}),
@@ -48,8 +48,9 @@ Node::Node(NodeParts parts, NodeOptions options)
 Node::~Node() = default;
 
 Task<Result<void>> Node::start() {
-  VMS_CO_CHECK(
-      co_await join_catalogue(parts_.scheduler, parts_.meta, parts_.folder, parts_.random));
+  VMS_CO_CHECK(co_await join_catalogue(
+      parts_.scheduler, parts_.meta, parts_.folder, parts_.random, options_.address));
+  VMS_CO_CHECK(co_await meet_peers());
   co_await load_key_counter();
   VMS_CO_CHECK(co_await store_.open(identity().incarnation));
   opened_ = true;
@@ -62,6 +63,16 @@ Task<Result<void>> Node::start() {
           "store " << identity().store.hex() << ", node " << identity().node.hex() << ", start "
                    << identity().start_count << ": ready");
   co_return success();
+}
+
+Task<Result<void>> Node::meet_peers() {
+  if (parts_.dialer == nullptr) co_return success();
+  net::ClientOptions options;
+  options.program = "vmstored";
+  options.store = identity().store;
+  peers_ = std::make_unique<net::NodePool>(
+      parts_.scheduler, *parts_.dialer, parts_.meta, identity().node, options);
+  co_return co_await peers_->start();
 }
 
 /// Not known: then every key may have been drawn.
@@ -102,6 +113,7 @@ Task<void> Node::stop() {
   // close() may end a session at once, which erases it: walk over a copy.
   const auto sessions = sessions_;
   for (const auto& [id, session] : sessions) session->close();
+  if (peers_) co_await peers_->stop();
   co_await tasks_.close();
   if (opened_) co_await store_.close();
 }

@@ -25,6 +25,7 @@
 #include "base/worker_pool.h"
 #include "meta/meta_store.h"
 #include "net/connection.h"
+#include "net/node_pool.h"
 #include "storaged/block_store.h"
 #include "storaged/gc.h"
 #include "storaged/identity.h"
@@ -51,6 +52,7 @@ struct NodeOptions {
   std::size_t open_keys_max = 512;   // see BlockStoreOptions
   bool serve_network_peers = false;  // with every right, though nobody knows who: simulations
   std::string data_folder;           // for people
+  std::string address;               // where others reach this node; empty: on its host only
   std::string version;
   bool collect_by_itself = true;       // start rounds of garbage collection when it pays
   WorkerPool* journal_pool = nullptr;  // see BlockStoreOptions
@@ -64,7 +66,8 @@ struct NodeParts {
   DataFolder& folder;
   meta::MetaStore& meta;
   Random& random;
-  Ballast* ballast = nullptr;  // kept whenever there is room for it
+  Ballast* ballast = nullptr;     // kept whenever there is room for it
+  net::Dialer* dialer = nullptr;  // to other nodes; none: this node is alone
 };
 
 /// THREADS: the scheduler's. OWNS: the block store and the sessions.
@@ -99,6 +102,11 @@ class Node {
   [[nodiscard]] Leases& leases() noexcept { return leases_; }
   [[nodiscard]] Gc& gc() noexcept { return gc_; }
   [[nodiscard]] NameCheck& names() noexcept { return names_; }
+  [[nodiscard]] bool is_alone() const noexcept {
+    return peers_ == nullptr || peers_->members().size() <= 1;
+  }
+  /// The other nodes; null when this one was made to be alone.
+  [[nodiscard]] net::NodePool* peers() noexcept { return peers_.get(); }
   [[nodiscard]] KeyNumbers& numbers() noexcept { return numbers_; }
   [[nodiscard]] SpaceWatch& space() noexcept { return space_; }
   [[nodiscard]] RequestCounters& requests() noexcept { return requests_; }
@@ -114,6 +122,7 @@ class Node {
  private:
   [[nodiscard]] Task<void> run_session(std::shared_ptr<Session> session);
   [[nodiscard]] Task<void> load_key_counter();
+  [[nodiscard]] Task<Result<void>> meet_peers();
   [[nodiscard]] Task<void> keep_house();
   [[nodiscard]] Task<Result<void>> take_sample();
   [[nodiscard]] Task<Result<void>> keep_ballast();
@@ -129,6 +138,7 @@ class Node {
   SpaceWatch space_;
   Gc gc_;
   Trash trash_;
+  std::unique_ptr<net::NodePool> peers_;
   TimePoint trash_looked_at_;
   RequestCounters requests_;
   std::unordered_map<SessionId, std::shared_ptr<Session>> sessions_;

@@ -98,20 +98,64 @@ Task<Result<pb::DiskHolderReply>> unregistered(Node& node, DiskId disk) {
   co_return reply;
 }
 
+/// What the other nodes know. One that cannot be asked may have the holder's session: until it was
+/// silent for a lease's term the disk counts as held.
+Task<Result<pb::DiskHolderReply>> ask_peers(Node& node, DiskId disk, NodeId* where) {
+  pb::DiskHolderReply reply;
+  if (node.is_alone()) co_return reply;
+  net::NodePool& peers = *node.peers();
+  const std::vector<NodeId> members = peers.members();
+  Duration silence_left(0);
+  for (const NodeId id : members) {
+    if (id == node.identity().node) continue;
+    const Duration silent = peers.silent_for(id);
+    net::NodeClient* const peer = peers.find(id);
+    Result<net::HolderInfo> answer(Errc::unavailable);
+    if (peer != nullptr && silent == Duration(0)) answer = co_await peer->holder(disk, true);
+    if (answer && answer->held) {
+      *where = id;
+      reply.set_held(true);
+      reply.set_epoch(answer->epoch.value);
+      reply.set_session(answer->session.value);
+      reply.set_program(answer->program);
+      reply.set_pid(answer->pid);
+      reply.set_lease_left_ms(to_ms(answer->lease_left));
+      if (answer->session.value != 0) co_return reply;  // it can be reached there
+    }
+    if (!answer) {
+      const Duration left = Duration(limits::kLeaseTime) - peers.silent_for(id);
+      silence_left = std::max(silence_left, left);
+    }
+  }
+  if (reply.held() || silence_left <= Duration(0)) co_return reply;
+  const auto record = co_await disk_record(node, disk);
+  if (!record && record.error() == Errc::not_found) co_return reply;
+  if (!record) co_return record.error();
+  if (record->state() == meta::pb::DiskRecord::released) co_return reply;
+  reply.set_held(true);
+  reply.set_epoch(record->epoch());
+  reply.set_lease_left_ms(to_ms(silence_left));
+  co_return reply;
+}
+
 Task<net::Answer> holder(Node& node, wire::Frame request) {
   VMS_ANSWER_TRY(const auto message, wire::parse<pb::DiskHolderRequest>(request.control));
   VMS_ANSWER_TRY(const DiskId disk, get_disk(message));
   const auto held = node.holder(disk);
   if (!held) {
-    VMS_ANSWER_TRY(const auto reply, co_await unregistered(node, disk));
+    VMS_ANSWER_TRY(auto reply, co_await unregistered(node, disk));
+    if (!message.here_only() && !reply.held()) {
+      NodeId where;
+      VMS_ANSWER_TRY(reply, co_await ask_peers(node, disk, &where));
+    }
     co_return answer_with(reply);
   }
   pb::DiskHolderReply reply;
   reply.set_held(true);
   reply.set_epoch(held->epoch.value);
-  reply.set_session(held->session.value);
   reply.set_lease_left_ms(to_ms(node.leases().left(*held, node.scheduler().now())));
   if (const auto session = node.find_session(held->session)) {
+    if (!session->is_closed()) reply.set_session(held->session.value);  // else not reachable here
     reply.set_program(session->program());
     reply.set_pid(session->pid());
   }
@@ -130,6 +174,30 @@ Result<DiskId> check_call(const pb::DiskCallRequest& message) {
   return disk;
 }
 
+net::Answer passed_on(wire::Frame frame) {
+  net::Answer answer;
+  answer.control = std::move(frame.control);
+  answer.payload = std::move(frame.payload);
+  answer.payload_has_own_sums = frame.header.payload_has_own_sums;
+  return answer;
+}
+
+/// The holder's session is with another node, if with any.
+Task<net::Answer> call_through_peer(Node& node, pb::DiskCallRequest message, DiskId disk) {
+  NodeId where;
+  VMS_ANSWER_TRY(const auto known, co_await ask_peers(node, disk, &where));
+  if (!known.held()) co_return refuse(Errc::not_owner);
+  net::NodeClient* const peer = where.is_none() ? nullptr : node.peers()->find(where);
+  if (peer == nullptr || known.session() == 0) co_return refuse(Errc::unavailable);
+  message.set_here_only(true);
+  const TimePoint deadline = node.scheduler().now() + kRelayTimeout;
+  auto frame = co_await peer->relay(wire::Opcode::disk_call, wire::serialize(message), deadline);
+  if (frame) co_return passed_on(std::move(*frame));
+  const bool lost = frame.error() == Errc::disconnected || frame.error() == Errc::timed_out;
+  const bool matters = message.has_snapshot() || message.has_resize();
+  co_return refuse(lost ? Error(matters ? Errc::unknown : Errc::unavailable) : frame.error());
+}
+
 /// Asks the holder and passes its answer on. A holder that is gone before it was asked is
 /// `not_owner` (or `unavailable` while its lease runs); one that goes while it is asked may have
 /// done what it was asked: `unknown`, unless asking again does no harm, then `unavailable` as well.
@@ -139,7 +207,9 @@ Task<net::Answer> call(Node& node, wire::Frame request) {
   const auto held = node.holder(disk);
   if (!held) {
     VMS_ANSWER_TRY(const auto known, co_await unregistered(node, disk));
-    co_return refuse(known.held() ? Errc::unavailable : Errc::not_owner);
+    if (known.held()) co_return refuse(Errc::unavailable);
+    if (message.here_only()) co_return refuse(Errc::not_owner);
+    co_return co_await call_through_peer(node, message, disk);
   }
   const auto session = node.find_session(held->session);
   if (!session || session->is_closed()) co_return refuse(Errc::unavailable);
@@ -153,11 +223,7 @@ Task<net::Answer> call(Node& node, wire::Frame request) {
     const bool matters = message.has_snapshot() || message.has_resize();
     co_return refuse(lost ? Error(matters ? Errc::unknown : Errc::unavailable) : error);
   }
-  net::Answer answer;
-  answer.control = std::move(frame->control);
-  answer.payload = std::move(frame->payload);
-  answer.payload_has_own_sums = frame->header.payload_has_own_sums;
-  co_return answer;
+  co_return passed_on(std::move(*frame));
 }
 
 }  // namespace

@@ -26,14 +26,20 @@ bool outcome_unknown(const Error& error) noexcept {
          error == Errc::unavailable;
 }
 
+void put_identity(const Identity& identity, meta::pb::NodeRecord& record) {
+  *record.mutable_id() = meta::to_pb(identity.node);
+  *record.mutable_incarnation() = meta::to_pb(identity.incarnation);
+  record.set_start_count(identity.start_count);
+}
+
 /// Writes the node's record over the one that was read (`old`, or none). `conflict`: somebody else
 /// writes it, that is, two nodes have one identity.
 Task<Result<void>> put_node(Scheduler& scheduler,
                             meta::MetaStore& store,
-                            Identity identity,
+                            meta::pb::NodeRecord record,
                             std::optional<meta::Entry> old) {
-  const std::string key = node_key(identity.node);
-  const std::string value = meta::encode(node_record(identity));
+  const std::string key = node_key(meta::from_pb<NodeId>(record.id()));
+  const std::string value = meta::encode(record);
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     meta::Txn txn;
     txn.compares.push_back(meta::Compare{key, false});
@@ -54,10 +60,11 @@ Task<Result<void>> put_node(Scheduler& scheduler,
 /// The first entries of a new store's catalogue, all or none.
 Task<Result<void>> make_catalogue(Scheduler& scheduler,
                                   meta::MetaStore& store,
-                                  Identity identity,
+                                  StoreId id,
+                                  meta::pb::NodeRecord node,
                                   std::uint64_t catalogue) {
   meta::pb::StoreRecord record;
-  *record.mutable_id() = meta::to_pb(identity.store);
+  *record.mutable_id() = meta::to_pb(id);
   record.set_format(meta::kStoreFormat);
   record.set_created_ns(
       static_cast<std::uint64_t>(scheduler.wall_now().time_since_epoch().count()));
@@ -69,7 +76,7 @@ Task<Result<void>> make_catalogue(Scheduler& scheduler,
   txn.compares.push_back(meta::Compare{store_key, false});
   txn.then_ops.push_back(meta::Op{store_key, meta::encode(record)});
   txn.then_ops.push_back(meta::Op{std::string(meta::kKeyCounterKey), meta::encode(counter)});
-  txn.then_ops.push_back(meta::Op{node_key(identity.node), meta::encode(node_record(identity))});
+  txn.then_ops.push_back(meta::Op{node_key(meta::from_pb<NodeId>(node.id())), meta::encode(node)});
   const auto answer = co_await store.txn(std::move(txn));
   if (!answer && !outcome_unknown(answer.error())) co_return answer.error();
   co_return success();  // the caller reads it back, whatever the answer was
@@ -131,9 +138,7 @@ Result<Identity> next_identity(const Identity& old,
 
 meta::pb::NodeRecord node_record(const Identity& identity) {
   meta::pb::NodeRecord record;
-  *record.mutable_id() = meta::to_pb(identity.node);
-  *record.mutable_incarnation() = meta::to_pb(identity.incarnation);
-  record.set_start_count(identity.start_count);
+  put_identity(identity, record);
   record.set_weight(1);
   return record;
 }
@@ -141,26 +146,32 @@ meta::pb::NodeRecord node_record(const Identity& identity) {
 Task<Result<void>> join_catalogue(Scheduler& scheduler,
                                   meta::MetaStore& store,
                                   DataFolder& folder,
-                                  Random& random) {
+                                  Random& random,
+                                  std::string address) {
+  meta::pb::NodeRecord node = node_record(folder.identity());
   const std::string store_key(meta::kStoreKey);
   VMS_CO_TRY(auto found, co_await store.get(store_key));
   if (!found.entry && folder.is_new()) {
     // The high half counts rebuilds (meta/rebuild.h).
     const auto catalogue = static_cast<std::uint32_t>(random.u64());
-    VMS_CO_CHECK(co_await make_catalogue(scheduler, store, folder.identity(), catalogue));
+    node.set_address(address);
+    VMS_CO_CHECK(
+        co_await make_catalogue(scheduler, store, folder.identity().store, node, catalogue));
     VMS_CO_TRY(found, co_await store.get(store_key));
   }
   VMS_CO_CHECK(check_store(found.entry, folder.identity()));
   VMS_CO_TRY(const auto known, co_await store.get(node_key(folder.identity().node)));
   std::optional<std::uint64_t> counted;
   if (known.entry) {
-    VMS_CO_TRY(const auto record, meta::decode<meta::pb::NodeRecord>(known.entry->value));
-    counted = record.start_count();
+    VMS_CO_TRY(node, meta::decode<meta::pb::NodeRecord>(known.entry->value));
+    counted = node.start_count();
   }
   VMS_CO_TRY(const Identity identity, next_identity(folder.identity(), counted, random));
   VMS_CO_CHECK(folder.save(identity));
   VMS_FAULT("node.start.counted");
-  const auto put = co_await put_node(scheduler, store, identity, known.entry);
+  put_identity(identity, node);
+  node.set_address(std::move(address));
+  const auto put = co_await put_node(scheduler, store, std::move(node), known.entry);
   if (!put) {
     VMS_LOG(error, "node", "the start is not in the catalogue: " << to_string(put.error()));
   }

@@ -11,6 +11,8 @@
 // `vmstored --rebuild-meta` helps. Catalogue without a count: it takes the folder's.
 #pragma once
 
+#include <string>
+
 #include "base/random.h"
 #include "base/result.h"
 #include "base/scheduler.h"
@@ -21,15 +23,17 @@
 
 namespace vmstore::storaged {
 
-/// The node's own record in the catalogue.
+/// A node's record in the catalogue when it is first written; the address is added at its start.
 [[nodiscard]] meta::pb::NodeRecord node_record(const Identity& identity);
 
 /// Makes the catalogue of a new store, or checks it, and counts this start. On return folder and
 /// catalogue agree and both are durable. `foreign_store`: the catalogue is another store's.
-/// `newer_format`. `corrupt`: it is empty or older than the folder knows. Each is logged.
+/// `newer_format`. `corrupt`: it is empty or older than the folder knows. Each is logged. The
+/// node's record says where others reach it (`address`); weight and zone stay what they are there.
 [[nodiscard]] Task<Result<void>> join_catalogue(Scheduler& scheduler,
                                                 meta::MetaStore& store,
                                                 DataFolder& folder,
-                                                Random& random);
+                                                Random& random,
+                                                std::string address);
 
 }  // namespace vmstore::storaged

@@ -12,8 +12,9 @@ namespace {
 
 constexpr unsigned kTagShift = 32;
 
-SimNodeOptions node_options() {
+SimNodeOptions node_options(const std::string& address) {
   SimNodeOptions options;
+  options.address = address;
   options.collect_by_itself = false;
   return options;
 }
@@ -90,15 +91,16 @@ SecondProcess::SecondProcess(World& world, SimNetwork& network, SimNode& server,
     : scheduler(world, "second"),
       dialer(network.dialer(scheduler)),
       node(scheduler, *dialer, client_options(server, machine)),
-      session(scheduler, node, machine.batches(), session_options(world, machine)),
+      nodes(scheduler, *dialer, node, client_options(server, machine)),
+      session(scheduler, nodes, machine.batches(), session_options(world, machine)),
       admin(session) {
   node.start();
   const auto started = run(scheduler, session.start(std::nullopt));
   EXPECT_TRUE(started.has_value());
 }
 
-Promises::Promises()
-    : node_(world_, network_, node_options()),
+Promises::Promises(const std::string& address)
+    : node_(world_, network_, node_options(address)),
       a_(world_, network_, node_, host_options()),
       b_(world_, network_, node_, host_options()) {
   start_node();
@@ -185,8 +187,8 @@ Outcome Promises::answer_of(const std::optional<Outcome>& outcome) {
 
 // ---- disks ----
 
-void Promises::create(const std::string& name, std::uint64_t blocks) {
-  must(b_, b_.admin().create(name, blocks * kBlockBytes, 1));
+void Promises::create(const std::string& name, std::uint64_t blocks, std::uint32_t copies) {
+  must(b_, b_.admin().create(name, blocks * kBlockBytes, copies));
 }
 
 DiskPtr Promises::open(SimHost& host, const std::string& name, disk::AsyncDiskOptions options) {

@@ -50,6 +50,7 @@ class SecondProcess {
   VirtualScheduler scheduler;
   std::unique_ptr<net::Dialer> dialer;
   net::NodeClient node;
+  net::NodePool nodes;
   disk::Session session;
   disk::Admin admin;
 };
@@ -59,7 +60,9 @@ class Promises : public testing::Test {
   static constexpr std::uint64_t kBlocks = 64;  // of most disks
   static constexpr Duration kStuck = std::chrono::minutes(10);
 
-  Promises();
+  Promises() : Promises("") {}
+  /// `address`: what the node tells others.
+  explicit Promises(const std::string& address);
   ~Promises() override;
 
   // ---- processes ----
@@ -117,7 +120,7 @@ class Promises : public testing::Test {
   [[nodiscard]] static Outcome answer_of(const std::optional<Outcome>& outcome);
 
   // ---- disks ----
-  void create(const std::string& name, std::uint64_t blocks = kBlocks);
+  void create(const std::string& name, std::uint64_t blocks = kBlocks, std::uint32_t copies = 1);
   [[nodiscard]] DiskPtr open(SimHost& host,
                              const std::string& name,
                              disk::AsyncDiskOptions options = {});

@@ -17,11 +17,13 @@ struct SimNode::Process {
       : scheduler(world, "node"),
         pool(world, owner.options_.delay),
         meta(scheduler, owner.catalogue_),
+        dialer(owner.network_.dialer(scheduler)),
         random(world.random().u64()) {}
 
   VirtualScheduler scheduler;
   SimWorkerPool pool;
   meta::MemStore meta;
+  std::unique_ptr<net::Dialer> dialer;
   Random random;
   std::unique_ptr<storaged::DataFolder> folder;
   std::unique_ptr<net::Listener> listener;
@@ -32,9 +34,10 @@ struct SimNode::Process {
 SimNode::SimNode(World& world, SimNetwork& network, SimNodeOptions options)
     : world_(world),
       network_(network),
-      options_(options),
-      files_(options.capacity_bytes, world.random().u64()),
-      catalogue_(std::make_shared<meta::MemCatalogue>()) {}
+      options_(std::move(options)),
+      files_(options_.capacity_bytes, world.random().u64()),
+      catalogue_(options_.catalogue ? options_.catalogue : std::make_shared<meta::MemCatalogue>()) {
+}
 
 SimNode::~SimNode() {
   if (process_ != nullptr) bury(Death::kill);
@@ -68,8 +71,8 @@ void SimNode::note_failure(Process& process, const Error& error) {
 }
 
 void SimNode::boot(Process& process) {
-  auto folder =
-      storaged::DataFolder::open(files_, storaged::DataFolder::Missing::create, process.random);
+  auto folder = storaged::DataFolder::open(
+      files_, storaged::DataFolder::Missing::create, process.random, options_.join);
   if (!folder) {
     note_failure(process, folder.error());
     return;
@@ -80,8 +83,15 @@ void SimNode::boot(Process& process) {
   options.reserve_bytes = options_.reserve_bytes;
   options.serve_network_peers = true;
   options.collect_by_itself = options_.collect_by_itself;
-  const storaged::NodeParts parts{
-      process.scheduler, process.pool, files_, *process.folder, process.meta, process.random};
+  options.address = options_.address;
+  const storaged::NodeParts parts{process.scheduler,
+                                  process.pool,
+                                  files_,
+                                  *process.folder,
+                                  process.meta,
+                                  process.random,
+                                  nullptr,
+                                  process.dialer.get()};
   process.node = std::make_unique<storaged::Node>(parts, options);
   process.scheduler.spawn(serve(process));
 }
@@ -92,7 +102,7 @@ Task<void> SimNode::serve(Process& process) {
     note_failure(process, started.error());
     co_return;
   }
-  process.listener = network_.listen(process.scheduler, endpoint_);
+  process.listener = network_.listen(process.scheduler, options_.endpoint);
   process.ready = true;
   for (;;) {
     auto connection = co_await process.listener->accept();
@@ -228,7 +238,8 @@ struct SimHost::Process {
       : scheduler(world, "client"),
         dialer(owner.network_.dialer(scheduler)),
         node(scheduler, *dialer, client_options(owner)),
-        session(scheduler, node, owner.batches_, session_options(world, owner)),
+        nodes(scheduler, *dialer, node, client_options(owner)),
+        session(scheduler, nodes, owner.batches_, session_options(world, owner)),
         admin(session) {}
 
   static net::ClientOptions client_options(const SimHost& owner) {
@@ -250,6 +261,7 @@ struct SimHost::Process {
   VirtualScheduler scheduler;
   std::unique_ptr<net::Dialer> dialer;
   net::NodeClient node;
+  net::NodePool nodes;
   disk::Session session;
   disk::Admin admin;
   bool ready = false;

@@ -18,7 +18,7 @@
 #include "disk/admin.h"
 #include "disk/session.h"
 #include "meta/mem_store.h"
-#include "net/node_client.h"
+#include "net/node_pool.h"
 #include "storaged/identity.h"
 #include "storaged/node.h"
 #include "tests/support/memory_files.h"
@@ -39,6 +39,10 @@ struct SimNodeOptions {
   std::uint64_t reserve_bytes = 0;
   bool collect_by_itself = true;
   WorkDelay delay;
+  std::string endpoint = "/node";
+  std::string address;                            // what it tells others; empty: nothing
+  std::shared_ptr<meta::MemCatalogue> catalogue;  // of a store that it joins; none: its own
+  StoreId join;
 };
 
 /// One storage node with its machine.
@@ -49,7 +53,7 @@ class SimNode {
   SimNode& operator=(const SimNode&) = delete;
   ~SimNode();
 
-  [[nodiscard]] const std::string& endpoint() const noexcept { return endpoint_; }
+  [[nodiscard]] const std::string& endpoint() const noexcept { return options_.endpoint; }
   /// Starts the process; it serves when is_ready(). REQUIRES: not running.
   void start();
   [[nodiscard]] bool is_running() const noexcept { return process_ != nullptr; }
@@ -67,6 +71,7 @@ class SimNode {
   [[nodiscard]] MemoryFiles& files() noexcept { return files_; }
   [[nodiscard]] storaged::Node& node();
   [[nodiscard]] meta::MemCatalogue& catalogue() noexcept { return *catalogue_; }
+  [[nodiscard]] std::shared_ptr<meta::MemCatalogue> shared_catalogue() { return catalogue_; }
 
  private:
   struct Process;
@@ -77,7 +82,6 @@ class SimNode {
   World& world_;
   SimNetwork& network_;
   const SimNodeOptions options_;
-  const std::string endpoint_ = "/node";
   MemoryFiles files_;
   std::shared_ptr<meta::MemCatalogue> catalogue_;
   std::unique_ptr<Process> process_;

@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "disk/copies.h"
+
+#include <algorithm>
+#include <functional>
+#include <utility>
+
+#include "base/limits.h"
+#include "base/log.h"
+#include "meta/records.h"
+#include "wire/vmstore.pb.h"
+
+namespace vmstore::disk {
+namespace {
+
+using net::NodeClient;
+
+constexpr std::size_t kRememberedMax = 65'536;
+constexpr unsigned kCopiesMost = 16;
+
+/// The answers of several nodes, in the order of the nodes.
+template <class T>
+struct Gathered {
+  Gathered(Scheduler& scheduler, std::size_t count)
+      : answers(count), left(count), done(scheduler) {}
+  std::vector<std::optional<Result<T>>> answers;
+  std::size_t left;
+  Event done;
+
+  void put(std::size_t place, Result<T> answer) {
+    answers[place] = std::move(answer);
+    if (--left == 0) done.set();
+  }
+};
+
+template <class T>
+using GatheredPtr = std::shared_ptr<Gathered<T>>;
+
+template <class T>
+Task<void> put_answer(GatheredPtr<T> into, std::size_t place, Task<Result<T>> question) {
+  auto answer = co_await question;
+  into->put(place, std::move(answer));
+}
+
+/// Asks every node at once, in the order given; a null client is `unavailable`. `ask` is called
+/// before this returns to its caller for the first time, so that questions keep their order.
+template <class T, class Ask>
+Task<std::vector<Result<T>>> ask_all(Scheduler& scheduler,
+                                     std::vector<NodeClient*> nodes,
+                                     const Ask& ask) {
+  const auto gathered = std::make_shared<Gathered<T>>(scheduler, nodes.size());
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    if (nodes[i] == nullptr) {
+      gathered->put(i, Errc::unavailable);
+    } else {
+      scheduler.spawn(put_answer<T>(gathered, i, ask(*nodes[i])));
+    }
+  }
+  if (!nodes.empty()) co_await gathered->done.wait();
+  std::vector<Result<T>> answers;
+  for (auto& answer : gathered->answers) answers.push_back(std::move(*answer));
+  co_return answers;
+}
+
+int severity(const Error& error) noexcept {
+  if (error == Errc::ok) return 0;
+  if (net::is_connection_trouble(error) || error == Errc::closing) return 1;
+  if (error == Errc::no_space || error == Errc::busy) return 2;
+  if (error == Errc::stale_token) return 4;
+  return 3;
+}
+
+template <class T>
+AllAnswer all_of(const KeyPlace& place, const std::vector<Result<T>>& answers) {
+  AllAnswer all;
+  for (std::size_t i = 0; i < answers.size(); ++i) {
+    const Error error = answers[i] ? Error(Errc::ok) : answers[i].error();
+    all.done += answers[i] ? 1U : 0U;
+    if (severity(error) > severity(all.error)) all.error = error;
+    if (severity(error) == 1 && i < place.copies.size()) all.away.push_back(place.copies[i].node);
+  }
+  return all;
+}
+
+/// A copy that ends where more is asked for may lack what the others have.
+Task<Result<net::LogBytes>> read_log_at(
+    NodeClient& node, KeyId key, std::uint64_t log_offset, std::uint32_t bytes_max, Epoch token) {
+  VMS_CO_TRY(auto answer, co_await node.read_log(key, log_offset, bytes_max, token));
+  if (answer.bytes.size() == 0) co_return Errc::wrong_offset;
+  co_return std::move(answer);
+}
+
+/// Another copy cannot help.
+bool is_final(const Error& error) noexcept {
+  return error == Errc::punched || error == Errc::stale_token || error == Errc::invalid_argument ||
+         error == Errc::closing;
+}
+
+}  // namespace
+
+KeyPlace place_from(const meta::pb::KeyPlace& record) {
+  KeyPlace place;
+  place.key = *KeyId::make(record.key());
+  for (int i = 0; i < record.nodes_size(); ++i) {
+    KeyPlace::Copy copy;
+    copy.node = meta::from_pb<NodeId>(record.nodes(i));
+    if (i < record.incarnations_size()) {
+      copy.incarnation = meta::from_pb<Incarnation>(record.incarnations(i));
+    }
+    place.copies.push_back(copy);
+  }
+  return place;
+}
+
+void put_place(const KeyPlace& place, meta::pb::KeyPlace& record) {
+  record.set_key(place.key.value());
+  record.clear_nodes();
+  record.clear_incarnations();
+  for (const KeyPlace::Copy& copy : place.copies) {
+    *record.add_nodes() = meta::to_pb(copy.node);
+    *record.add_incarnations() = meta::to_pb(copy.incarnation);
+  }
+}
+
+std::vector<NodeClient*> Copies::clients(const KeyPlace& place) {
+  std::vector<NodeClient*> found;
+  for (const KeyPlace::Copy& copy : place.copies) found.push_back(nodes_.find(copy.node));
+  if (place.copies.empty()) found.push_back(&nodes_.home());
+  return found;
+}
+
+// ---- the owner's key ----
+
+Task<Result<KeyPlace>> Copies::create(
+    KeyId key, DiskId disk, Epoch token, std::vector<std::byte> header_record, CopyCount count) {
+  const std::vector<NodeId> away = nodes_.unreachable();
+  ring::PlaceRequest request;
+  request.key = key;
+  request.copies = count.wanted;
+  request.skip = away;
+  request.zones = ring::Zones::fill_up;
+  KeyPlace place;
+  place.key = key;
+  for (const NodeId node : nodes_.ring().place(request)) {
+    place.copies.push_back(KeyPlace::Copy{node, Incarnation()});
+  }
+  if (place.copies.empty() || place.copies.size() < count.least) co_return Errc::unavailable;
+  const auto ask = [&](NodeClient& node) {
+    return node.create_key(key, disk, token, header_record, count.wanted);
+  };
+  const auto answers = co_await ask_all<Incarnation>(scheduler_, clients(place), ask);
+  const AllAnswer all = all_of(place, answers);
+  const bool exists = std::any_of(answers.begin(), answers.end(), [](const auto& answer) {
+    return !answer && answer.error() == Errc::exists;
+  });
+  if (exists && all.error != Errc::stale_token) co_return Errc::exists;
+  if (!all.is_ok()) co_return all.error;
+  for (std::size_t i = 0; i < answers.size(); ++i) place.copies[i].incarnation = *answers[i];
+  if (placed_.size() >= kRememberedMax) placed_.clear();
+  placed_[key] = place;
+  co_return place;
+}
+
+Task<AllAnswer> Copies::append(KeyPlace place,
+                               Append where,
+                               std::vector<std::byte> record,
+                               wire::Payload blocks) {
+  const auto ask = [&](NodeClient& node) {
+    return node.append(place.key,
+                       where.token,
+                       where.sequence,
+                       where.log_offset,
+                       where.data_offset,
+                       where.committed,
+                       record,
+                       blocks);
+  };
+  const std::vector<NodeClient*> nodes = clients(place);
+  std::vector<Result<KeyLength>> answers;
+  if (nodes.size() == 1 && nodes.front() != nullptr) {
+    auto answer = co_await ask(*nodes.front());
+    answers.push_back(std::move(answer));
+  } else {
+    answers = co_await ask_all<KeyLength>(scheduler_, nodes, ask);
+  }
+  co_return all_of(place, answers);
+}
+
+Task<AllAnswer> Copies::seal(KeyPlace place, Epoch token, KeyLength length) {
+  const auto ask = [&](NodeClient& node) { return node.seal(place.key, token, length); };
+  const auto answers = co_await ask_all<KeyLength>(scheduler_, clients(place), ask);
+  co_return all_of(place, answers);
+}
+
+Task<AllAnswer> Copies::committed(KeyPlace place, Epoch token, Sequence committed) {
+  const auto ask = [&](NodeClient& node) { return node.committed(place.key, token, committed); };
+  const auto answers = co_await ask_all<void>(scheduler_, clients(place), ask);
+  co_return all_of(place, answers);
+}
+
+Task<Result<KeyLength>> Copies::reserve(KeyPlace place,
+                                        Epoch token,
+                                        BlockIndex data_blocks,
+                                        std::uint64_t log_bytes) {
+  const auto ask = [&](NodeClient& node) {
+    return node.reserve(place.key, token, data_blocks, log_bytes);
+  };
+  const auto answers = co_await ask_all<KeyLength>(scheduler_, clients(place), ask);
+  const AllAnswer all = all_of(place, answers);
+  if (!all.is_ok()) co_return all.error;
+  KeyLength least = *answers.front();
+  for (const auto& answer : answers) {
+    least.blocks.value = std::min(least.blocks.value, answer->blocks.value);
+    least.log_bytes = std::min(least.log_bytes, answer->log_bytes);
+  }
+  co_return least;
+}
+
+Task<Result<void>> Copies::free_blocks(KeyId key,
+                                       Epoch token,
+                                       DiskId disk,
+                                       std::vector<NodeClient::FreeRun> runs,
+                                       NodeClient::FreeReport report) {
+  KeyPlace place;
+  const auto placed = placed_.find(key);
+  if (placed != placed_.end()) {
+    place = placed->second;
+  } else if (nodes_.members().size() > 1) {
+    for (const NodeId node : nodes_.members()) place.copies.push_back({node, Incarnation()});
+  }
+  const auto ask = [&](NodeClient& node) {
+    return node.free_blocks(key, token, disk, runs, report);
+  };
+  const auto answers = co_await ask_all<void>(scheduler_, clients(place), ask);
+  const AllAnswer all = all_of(place, answers);
+  if (all.done > 0) co_return success();
+  co_return all.error;
+}
+
+// ---- takeover ----
+
+Task<Result<FencedKey>> Copies::fence(KeyPlace place, Epoch token) {
+  const auto ask = [&](NodeClient& node) { return node.fence(place.key, token); };
+  const auto answers = co_await ask_all<net::FenceAnswer>(scheduler_, clients(place), ask);
+  FencedKey key;
+  Sequence known;  // committed for certain: on every copy
+  bool one_may_come = false;
+  for (const auto& answer : answers) {
+    if (answer) known = std::max(known, answer->committed);
+  }
+  for (std::size_t i = 0; i < answers.size(); ++i) {
+    const auto& answer = answers[i];
+    const bool listed = i < place.copies.size();
+    const NodeId node = listed ? place.copies[i].node : nodes_.home().node();
+    if (!answer && answer.error() == Errc::stale_token) co_return Errc::stale_token;
+    if (!answer && severity(answer.error()) == 1) one_may_come = true;
+    // Of another incarnation nothing is believed: its folder was wiped, or is an older copy [H4].
+    const bool same_folder = answer && (!listed || place.copies[i].incarnation.is_none() ||
+                                        answer->incarnation == place.copies[i].incarnation);
+    const bool whole = same_folder && answer->length.last_sequence >= known;
+    if (!whole) {
+      key.away.push_back(node);
+      if (answer || severity(answer.error()) != 1) {
+        VMS_LOG(error,
+                "disk",
+                "key " << place.key.hex() << " on node " << node.hex() << " is not believed: "
+                       << (answer ? "another folder, or shorter than what was committed"
+                                  : to_string(answer.error())));
+      }
+      continue;
+    }
+    if (key.believed == 0 || answer->length.last_sequence < key.length.last_sequence) {
+      key.length = answer->length;
+    }
+    key.sealed = key.sealed || answer->sealed;
+    ++key.believed;
+  }
+  if (key.believed > 0) co_return key;
+  // The record names this key: that it is absent everywhere is damage, never emptiness (I9).
+  const Error first = answers.front() ? Error(Errc::unknown) : answers.front().error();
+  if (answers.size() == 1) co_return first == Errc::not_found ? Error(Errc::unknown) : first;
+  co_return one_may_come ? Errc::unavailable : Errc::unknown;
+}
+
+// ---- any copy ----
+
+std::vector<NodeId> Copies::candidates(KeyId key) {
+  std::vector<NodeId> order;
+  const auto add = [&order](NodeId node) {
+    if (std::find(order.begin(), order.end(), node) == order.end()) order.push_back(node);
+  };
+  const auto found = found_.find(key);
+  if (found != found_.end()) add(found->second);
+  ring::PlaceRequest request;
+  request.key = key;
+  request.copies = kCopiesMost;
+  request.zones = ring::Zones::fill_up;
+  for (const NodeId node : nodes_.ring().place(request)) add(node);
+  for (const NodeId node : nodes_.members()) add(node);
+  return order;
+}
+
+/// The first copy that serves. When none does: the worst trouble of a copy, and "no such key" only
+/// when every member said so.
+template <class T, class Ask>
+Task<Result<T>> Copies::ask_any(KeyId key, Ask ask) {
+  if (nodes_.members().size() <= 1) co_return co_await ask(nodes_.home());
+  Error worst{Errc::not_found};
+  for (const NodeId id : candidates(key)) {
+    NodeClient* const node = nodes_.find(id);
+    Result<T> answer(Errc::unavailable);
+    if (node != nullptr) answer = co_await ask(*node);
+    if (answer) {
+      if (found_.size() >= kRememberedMax) found_.clear();
+      found_[key] = id;
+      co_return std::move(answer);
+    }
+    const Error& error = answer.error();
+    if (is_final(error)) co_return error;
+    if (error == Errc::not_found) continue;
+    if (worst == Errc::not_found || severity(error) > severity(worst)) worst = error;
+  }
+  co_return worst;
+}
+
+Task<Result<net::ReadBlocks>> Copies::read(std::vector<net::ReadRange> ranges) {
+  const KeyId key = ranges.front().address.key();
+  const auto ask = [&ranges](NodeClient& node) { return node.read(ranges); };
+  co_return co_await ask_any<net::ReadBlocks>(key, ask);
+}
+
+Task<Result<net::LogBytes>> Copies::read_log(KeyId key,
+                                             std::uint64_t log_offset,
+                                             std::uint32_t bytes_max,
+                                             Epoch token) {
+  const auto ask = [=](NodeClient& node) {
+    return read_log_at(node, key, log_offset, bytes_max, token);
+  };
+  co_return co_await ask_any<net::LogBytes>(key, ask);
+}
+
+Task<Result<std::unique_ptr<pb::KeyInfoReply>>> Copies::key_info(KeyId key) {
+  const auto ask = [=](NodeClient& node) { return node.key_info(key); };
+  co_return co_await ask_any<std::unique_ptr<pb::KeyInfoReply>>(key, ask);
+}
+
+}  // namespace vmstore::disk

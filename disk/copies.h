@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copies: the keys of a store on the nodes that have their copies. What an owner does to its key
+// goes to all of them at once; what anybody reads comes from any one of them. DESIGN 4.5-4.7,
+// 6, 10.
+//
+// Invariants: an append is done when every copy has it on stable storage (I1); a key is created
+// before it is named, each copy answers its incarnation (C4, H2); "no such key" is an answer only
+// when every member of the store gave it, otherwise it is `unavailable` (H9, I9).
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "base/sync.h"
+#include "meta/records.pb.h"
+#include "net/node_pool.h"
+
+namespace vmstore::disk {
+
+/// Where the copies of a key lie. No nodes: made before there were several, it is on the home node.
+struct KeyPlace {
+  struct Copy {
+    NodeId node;
+    Incarnation incarnation;  // none: not recorded, any is believed
+  };
+  KeyId key;
+  std::vector<Copy> copies;
+};
+[[nodiscard]] KeyPlace place_from(const meta::pb::KeyPlace& record);
+/// Key, nodes and incarnations; leaves the rest of `record` alone.
+void put_place(const KeyPlace& place, meta::pb::KeyPlace& record);
+
+/// What all copies together answer.
+struct AllAnswer {
+  Error error{Errc::ok};     // the worst: fenced, then trouble of the key, then no space, then away
+  std::vector<NodeId> away;  // did not answer
+  std::size_t done = 0;      // copies that did it
+  [[nodiscard]] bool is_ok() const noexcept { return error == Errc::ok; }
+};
+
+/// A key as a takeover may believe it.
+struct FencedKey {
+  KeyLength length;          // the shortest that is believed
+  bool sealed = false;       // on one of the copies
+  std::size_t believed = 0;  // copies of the recorded incarnation
+  std::vector<NodeId> away;  // did not answer, or are not believed
+};
+
+struct CopyCount {
+  std::uint32_t wanted = 1;
+  std::uint32_t least = 1;  // with fewer nodes nothing is created
+};
+
+/// One per session. THREADS: the scheduler's.
+class Copies {
+ public:
+  Copies(Scheduler& scheduler, net::NodePool& nodes) : scheduler_(scheduler), nodes_(nodes) {}
+  Copies(const Copies&) = delete;
+  Copies& operator=(const Copies&) = delete;
+
+  [[nodiscard]] net::NodePool& nodes() noexcept { return nodes_; }
+
+  // ---- the owner's key: all copies ----
+
+  /// Makes the key on the nodes that the ring names and that can be reached now. `exists`: the
+  /// number is used up on one of them; `unavailable`: fewer than `count.least` nodes. What was made
+  /// on some of them when it fails is never named.
+  [[nodiscard]] Task<Result<KeyPlace>> create(
+      KeyId key, DiskId disk, Epoch token, std::vector<std::byte> header_record, CopyCount count);
+  struct Append {
+    Epoch token;
+    Sequence sequence;
+    std::uint64_t log_offset = 0;
+    BlockIndex data_offset;
+    Sequence committed;
+  };
+  /// Calls reach each copy in the order in which they were made.
+  [[nodiscard]] Task<AllAnswer> append(KeyPlace place,
+                                       Append where,
+                                       std::vector<std::byte> record,
+                                       wire::Payload blocks);
+  [[nodiscard]] Task<AllAnswer> seal(KeyPlace place, Epoch token, KeyLength length);
+  [[nodiscard]] Task<AllAnswer> committed(KeyPlace place, Epoch token, Sequence committed);
+  /// The least that is allocated on every copy.
+  [[nodiscard]] Task<Result<KeyLength>> reserve(KeyPlace place,
+                                                Epoch token,
+                                                BlockIndex data_blocks,
+                                                std::uint64_t log_bytes);
+  /// Of any key of the owner. Done when one copy did it, a round of the collector does the rest.
+  [[nodiscard]] Task<Result<void>> free_blocks(KeyId key,
+                                               Epoch token,
+                                               DiskId disk,
+                                               std::vector<net::NodeClient::FreeRun> runs,
+                                               net::NodeClient::FreeReport report);
+  /// Fences every copy that answers. `unavailable`: none is believed that did, and one may yet
+  /// come; `unknown`: all answered, and none can be believed (I9).
+  [[nodiscard]] Task<Result<FencedKey>> fence(KeyPlace place, Epoch token);
+
+  // ---- any key: any copy ----
+
+  /// Ranges of one key. Errors of NodeClient::read, after every copy was tried that may have it.
+  [[nodiscard]] Task<Result<net::ReadBlocks>> read(std::vector<net::ReadRange> ranges);
+  [[nodiscard]] Task<Result<net::LogBytes>> read_log(KeyId key,
+                                                     std::uint64_t log_offset,
+                                                     std::uint32_t bytes_max,
+                                                     Epoch token = Epoch());
+  [[nodiscard]] Task<Result<std::unique_ptr<pb::KeyInfoReply>>> key_info(KeyId key);
+
+ private:
+  [[nodiscard]] std::vector<net::NodeClient*> clients(const KeyPlace& place);
+  /// In the order in which to ask: where it was found before, the ring's choice, all others.
+  [[nodiscard]] std::vector<NodeId> candidates(KeyId key);
+  template <class T, class Ask>
+  [[nodiscard]] Task<Result<T>> ask_any(KeyId key, Ask ask);
+
+  Scheduler& scheduler_;
+  net::NodePool& nodes_;
+  std::map<KeyId, NodeId> found_;     // where a copy answered last; bounded
+  std::map<KeyId, KeyPlace> placed_;  // keys made here; bounded
+};
+
+}  // namespace vmstore::disk
