@@ -16,9 +16,11 @@ namespace vmstore {
 namespace {
 
 // Fields behind the program's name, which is in brackets and may hold anything; the state is 0.
+constexpr std::size_t kFlagsField = 6;
 constexpr std::size_t kUserField = 11;
 constexpr std::size_t kSystemField = 12;
 constexpr std::size_t kStartField = 19;
+constexpr std::uint64_t kExiting = 0x4;  // PF_EXITING, linux/sched.h
 
 }  // namespace
 
@@ -27,11 +29,13 @@ Result<ProcessStat> parse_process_stat(std::string_view text) {
   if (name_end == std::string_view::npos) return Errc::unknown;
   text.remove_prefix(name_end + 2);
   std::array<std::uint64_t, kStartField + 1> numbers{};
+  const bool has_ended = text.starts_with('Z') || text.starts_with('X');
   for (std::size_t field = 0; field <= kStartField; ++field) {
     const std::size_t space = text.find(' ');
     if (space == std::string_view::npos) return Errc::unknown;  // cut short
     const std::string_view word = text.substr(0, space);
-    const bool wanted = field == kUserField || field == kSystemField || field == kStartField;
+    const bool wanted = field == kFlagsField || field == kUserField || field == kSystemField ||
+                        field == kStartField;
     if (wanted) {
       const auto [end, error] =
           std::from_chars(word.data(), word.data() + word.size(), numbers[field]);
@@ -39,7 +43,12 @@ Result<ProcessStat> parse_process_stat(std::string_view text) {
     }
     text.remove_prefix(space + 1);
   }
-  return ProcessStat{numbers[kUserField], numbers[kSystemField], numbers[kStartField]};
+  ProcessStat stat;
+  stat.user_ticks = numbers[kUserField];
+  stat.system_ticks = numbers[kSystemField];
+  stat.start_ticks = numbers[kStartField];
+  stat.is_over = has_ended || (numbers[kFlagsField] & kExiting) != 0;
+  return stat;
 }
 
 Result<ProcessStat> read_process_stat(std::uint64_t pid) {

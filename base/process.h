@@ -14,6 +14,8 @@ struct ProcessStat {
   std::uint64_t user_ticks = 0;
   std::uint64_t system_ticks = 0;
   std::uint64_t start_ticks = 0;  // since the boot: a number used again is another process
+  /// Ended, or on its way out: its first thread runs nothing of the program any more.
+  bool is_over = false;
 };
 
 /// `not_found`: there is no such process, or its /proc is of another space of process ids.

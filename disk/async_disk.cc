@@ -11,6 +11,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "meta/records.h"
+#include "wire/messages.h"
 #include "wire/vmstore.pb.h"
 
 namespace vmstore::disk {
@@ -144,6 +145,7 @@ Task<Result<void>> AsyncDisk::acquire_locked() {
     VMS_CO_TRY(const auto holder, co_await session_.node().holder(id_));
     // One of an older epoch was fenced, and does not know it yet.
     if (holder.held && holder.epoch.value >= newest.record.epoch()) co_return Errc::busy;
+    VMS_FAULT("disk.unheld");
     handle_.reset();
     auto handle = session_.batches().open(session_.store(), id_, false);
     if (!handle && handle.error() != Errc::not_found) co_return handle.error();
@@ -170,6 +172,10 @@ Task<Result<void>> AsyncDisk::acquire_locked() {
     if (!taken) co_return taken.error();
     unused_token_ = clean ? std::optional(nonce) : std::nullopt;
     const Epoch next = record_.epoch();
+    VMS_FAULT("disk.token_named");
+    // After a release in order nobody was left who answers for the disk.
+    if (!clean) VMS_CO_CHECK(co_await outlast_older_holders());
+    VMS_FAULT("disk.outlasted");
     const auto announced = co_await session_.hold(id_, next, this);
     if (!announced && announced.error() == Errc::stale_token) continue;
     if (!announced) co_return announced.error();
@@ -186,6 +192,45 @@ Task<Result<void>> AsyncDisk::acquire_locked() {
     co_return success();
   }
   co_return Errc::busy;
+}
+
+// One that registered between our look at the node and our change of the record, or is of before a
+// forced fence. It answers at once, whatever it does; one that does not answer has a lease that
+// runs out.
+Task<Result<void>> AsyncDisk::outlast_older_holders() {
+  const TimePoint deadline = session_.scheduler().now() + 3 * Duration(limits::kLeaseTime);
+  for (;;) {
+    VMS_CO_TRY(const auto holder, co_await session_.node().holder(id_));
+    if (!holder.held || holder.epoch > record_.epoch()) co_return success();
+    if (holder.session.value != 0) {
+      pb::DiskCallRequest request;
+      wire::put_id(*request.mutable_disk(), id_);
+      request.mutable_prove();
+      const TimePoint answer_by = session_.scheduler().now() + Duration(limits::kLeaseTime);
+      const auto answer = co_await session_.node().call_holder(request, answer_by);
+      if (answer) co_return success();
+    }
+    if (session_.scheduler().now() >= deadline) co_return Errc::timed_out;
+    if (stopping_.is_set()) co_return Errc::closing;
+    co_await sleep_for(session_.scheduler(), kAskAgain);
+  }
+}
+
+Task<Result<void>> AsyncDisk::renew_lease() {
+  const Epoch epoch = record_.epoch();
+  const auto renewed = co_await session_.renew(id_);
+  if (renewed) co_return success();
+  if (renewed.error() == Errc::stale_token) {
+    co_await settle_fenced(shared_from_this(), epoch);
+    co_return success();
+  }
+  if (renewed.error() == Errc::not_owner) {
+    // It is being given back: afterwards somebody else holds it, or this one anew.
+    const auto token = co_await token_mutex_.lock();
+    co_return stopping_.is_set() ? Result<void>(Errc::closing) : success();
+  }
+  if (net::is_connection_trouble(renewed.error())) co_return co_await wait_for_node();
+  co_return renewed;
 }
 
 Task<Result<snapshot::RunMap>> AsyncDisk::replay_base() {

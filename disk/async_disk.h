@@ -4,6 +4,8 @@
 //
 // Invariants:
 //  - nothing is read or written before the token is ours, or the holder answers for us (C3, R7);
+//  - nothing is answered out of memory without a running lease: a newer owner asks for it first
+//  (C3);
 //  - a write is acknowledged only when it is in the batch file and its space is promised (C1, C10);
 //  - sequences are given when a batch closes, in order; nothing overtakes (C2);
 //  - an address enters the mapping only when its record is committed [R3];
@@ -147,6 +149,7 @@ class AsyncDisk final : public HeldDisk,
   [[nodiscard]] Epoch held_epoch() const noexcept override { return record_.epoch(); }
   [[nodiscard]] Task<Result<net::DiskCallAnswer>> serve(
       std::unique_ptr<pb::DiskCallRequest> request) override;
+  [[nodiscard]] HolderLease& lease() noexcept override { return lease_; }
   void on_fenced(Epoch epoch) override;
   [[nodiscard]] ByteSpan slot_bytes(std::uint64_t first_slot, std::uint64_t slots) const override;
 
@@ -169,9 +172,18 @@ class AsyncDisk final : public HeldDisk,
   [[nodiscard]] Task<Result<void>> release_locked();
   [[nodiscard]] Task<Result<void>> commit_and_write_out(TimePoint deadline);
   [[nodiscard]] Task<void> end_ownership();
+  /// Nobody who holds an epoch before ours answers for the disk any more without looking at its
+  /// record. After our token is in it.
+  [[nodiscard]] Task<Result<void>> outlast_older_holders();
+  /// The lease ran out, or somebody took a newer token. Success: look again.
+  [[nodiscard]] Task<Result<void>> renew_lease();
+  [[nodiscard]] bool has_lease() const noexcept { return lease_.runs(session_.scheduler().now()); }
   [[nodiscard]] Task<Result<void>> wait_for_node();
   [[nodiscard]] Task<Result<void>> ask_for_hand_over();
   [[nodiscard]] Task<Result<void>> hand_over(bool force);
+  [[nodiscard]] Task<Result<std::vector<DiskExtent>>> serve_extents(std::uint64_t offset,
+                                                                    std::uint64_t bytes,
+                                                                    std::size_t count_max);
   [[nodiscard]] Task<Result<void>> read_through_holder(std::uint64_t offset, MutableBytes into);
   [[nodiscard]] Task<Result<void>> ensure_writable();
   /// Success does not say that it is: what stood in the way may have passed, try again.
@@ -279,6 +291,7 @@ class AsyncDisk final : public HeldDisk,
   const DiskId id_;
   const AsyncDiskOptions options_;
   OwnedRecord record_;
+  HolderLease lease_;
   std::unique_ptr<Log> log_;
   Mapping mapping_;
   ViewReader reader_;

@@ -14,6 +14,7 @@
 namespace vmstore::disk {
 namespace {
 
+constexpr std::size_t kExtentsPerCall = 4096;
 constexpr std::uint64_t kRemoteReadBytes = limits::kPayloadBytesMax;
 constexpr Duration kHolderAnswer = std::chrono::seconds(15);
 constexpr Duration kAskAgain = std::chrono::milliseconds(100);
@@ -24,7 +25,7 @@ constexpr Duration kHolderKept = std::chrono::seconds(1);
 }  // namespace
 
 bool AsyncDisk::try_read(std::uint64_t offset, MutableBytes into) {
-  if (mode_.load(std::memory_order_acquire) != Mode::owner) return false;
+  if (mode_.load(std::memory_order_acquire) != Mode::owner || !has_lease()) return false;
   return reader_.try_read(offset, into);
 }
 
@@ -32,6 +33,10 @@ Task<Result<void>> AsyncDisk::read(std::uint64_t offset, MutableBytes into) {
   VMS_CO_TRY(const auto pass, gate_.enter());
   for (;;) {
     if (failure_) co_return *failure_;
+    if (mode_.load() == Mode::owner && !has_lease()) {
+      VMS_CO_CHECK(co_await renew_lease());
+      continue;
+    }
     if (mode_.load() == Mode::owner) {
       const auto outcome = co_await reader_.read(offset, into);
       const bool lost = !outcome && net::is_connection_trouble(outcome.error());
@@ -100,6 +105,10 @@ Task<Result<std::vector<DiskExtent>>> AsyncDisk::extents(std::uint64_t offset,
       found.push_back({offset, bytes, false});
       co_return found;
     }
+    if (!has_lease()) {
+      VMS_CO_CHECK(co_await renew_lease());
+      continue;
+    }
     const Lbn first(offset / kBlockBytes);
     const std::uint64_t blocks = (offset + bytes + kBlockBytes - 1) / kBlockBytes - first.value;
     auto mapped = co_await reader_.map(first, blocks, count_max);
@@ -123,7 +132,10 @@ Task<Result<void>> AsyncDisk::ask_for_hand_over() {
     pb::DiskCallRequest request;
     wire::put_id(*request.mutable_disk(), id_);
     request.mutable_hand_over()->set_force(false);
-    const auto answer = co_await session_.node().call_holder(request, deadline);
+    // A holder that is silent for so long has no lease any more: the next question finds that.
+    const TimePoint lease_end = session_.scheduler().now() + Duration(limits::kLeaseTime);
+    const TimePoint answer_by = std::min(deadline, lease_end);
+    const auto answer = co_await session_.node().call_holder(request, answer_by);
     if (answer) co_return success();
     if (answer.error() == Errc::not_owner) {
       // Nobody to ask, but its process may live and keep the batch file: never a busy loop.
@@ -138,8 +150,10 @@ Task<Result<void>> AsyncDisk::ask_for_hand_over() {
     // An answer that came too late says nothing about the node: it never gives more time.
     const TimePoint now = session_.scheduler().now();
     if (now >= deadline) co_return Errc::busy;
-    if (net::is_connection_trouble(answer.error()))
+    const bool too_late = answer.error() == Errc::timed_out && session_.node().is_connected();
+    if (net::is_connection_trouble(answer.error()) && !too_late) {
       deadline = now + Duration(limits::kHandOverWait);
+    }
     co_await sleep_for(session_.scheduler(), kAskAgain);
     if (session_.scheduler().now() >= deadline) co_return Errc::busy;
   }
@@ -159,6 +173,13 @@ Task<Result<void>> AsyncDisk::hand_over(bool force) {
   // The disk changes under a guest that did not ask for it.
   if (released && force && has_guest) become_failed(Errc::stale_token);
   co_return released;
+}
+
+Task<Result<std::vector<DiskExtent>>> AsyncDisk::serve_extents(std::uint64_t offset,
+                                                               std::uint64_t bytes,
+                                                               std::size_t count_max) {
+  if (offset > size_bytes() || bytes > size_bytes() - offset) co_return Errc::invalid_argument;
+  co_return co_await extents(offset, bytes, std::min(count_max, kExtentsPerCall));
 }
 
 Task<Result<net::DiskCallAnswer>> AsyncDisk::serve(std::unique_ptr<pb::DiskCallRequest> request) {
@@ -211,11 +232,7 @@ Task<Result<net::DiskCallAnswer>> AsyncDisk::serve(std::unique_ptr<pb::DiskCallR
     }
     case pb::DiskCallRequest::kExtents: {
       const auto& call = request->extents();
-      if (call.offset() > size_bytes() || call.bytes() > size_bytes() - call.offset()) {
-        co_return Errc::invalid_argument;
-      }
-      const std::size_t count_max = std::min<std::size_t>(call.max(), 4096);
-      VMS_CO_TRY(const auto found, co_await extents(call.offset(), call.bytes(), count_max));
+      VMS_CO_TRY(const auto found, co_await serve_extents(call.offset(), call.bytes(), call.max()));
       for (const DiskExtent& extent : found) {
         auto* const added = answer.reply->add_extents();
         added->set_bytes(extent.bytes);
@@ -223,6 +240,10 @@ Task<Result<net::DiskCallAnswer>> AsyncDisk::serve(std::unique_ptr<pb::DiskCallR
       }
       break;
     }
+    case pb::DiskCallRequest::kProve:
+      // Whoever asks for nothing makes us ask the node once more than needed.
+      lease_.drop();
+      break;
     case pb::DiskCallRequest::WHAT_NOT_SET:
       co_return Errc::unsupported;
   }

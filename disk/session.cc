@@ -65,21 +65,80 @@ Task<void> Session::stop() {
 Task<Result<void>> Session::hold(DiskId id, Epoch epoch, HeldDisk* disk) {
   const auto lock = co_await lease_mutex_.lock();
   held_[id] = disk;  // first: a call may be relayed as soon as the node knows
+  const auto renewal = disk->lease().begin(scheduler_.now());
   const auto told = co_await node_.hold(id, epoch);
-  if (!told) forget_disk(id, disk);
+  const auto found = held_.find(id);
+  if (found == held_.end() || found->second != disk) co_return told;  // it may be gone
+  if (told) {
+    disk->lease().prove(renewal);
+  } else {
+    forget_disk(id, disk);
+  }
   co_return told;
 }
 
-Task<void> Session::release(DiskId id, Epoch epoch, const HeldDisk* disk) {
+Task<void> Session::release(DiskId id, Epoch epoch, HeldDisk* disk) {
   forget_disk(id, disk);
   const auto lock = co_await lease_mutex_.lock();
   const auto told = co_await node_.release(id, epoch);
   ignore(told, "the lease runs out by itself");
 }
 
-void Session::forget_disk(DiskId id, const HeldDisk* disk) {
+void Session::forget_disk(DiskId id, HeldDisk* disk) {
+  disk->lease().drop();  // before anybody can hear that it is not held any more
   const auto found = held_.find(id);
   if (found != held_.end() && found->second == disk) held_.erase(found);
+}
+
+Task<Result<void>> Session::renew(DiskId id) {
+  const auto found = held_.find(id);
+  if (found == held_.end()) co_return Errc::not_owner;
+  if (found->second->lease().is_proven()) {
+    std::vector<DiskId> one(1, id);
+    VMS_CO_CHECK(co_await renew_proven(std::move(one)));
+    const auto still = held_.find(id);
+    if (still == held_.end()) co_return Errc::not_owner;
+    if (still->second->lease().is_proven()) co_return success();
+  }
+  co_return co_await prove(id);
+}
+
+/// For disks that the node said are held: it answers that without the catalogue. What it does not
+/// know any more has to be proved.
+Task<Result<void>> Session::renew_proven(std::vector<DiskId> disks) {
+  std::map<DiskId, HolderLease::Renewal> asked;
+  for (const DiskId id : disks) asked[id] = held_.at(id)->lease().begin(scheduler_.now());
+  VMS_CO_TRY(const auto lost, co_await node_.renew(std::move(disks)));
+  for (const DiskId id : lost) {
+    const auto found = held_.find(id);
+    const bool is_same = found != held_.end() && found->second->lease().is_current(asked.at(id));
+    if (is_same) found->second->lease().drop();
+    asked.erase(id);
+  }
+  for (const auto& [id, renewal] : asked) {
+    const auto found = held_.find(id);
+    if (found != held_.end()) found->second->lease().extend(renewal);
+  }
+  co_return success();
+}
+
+/// The node looks whether the record names a newer owner.
+Task<Result<void>> Session::prove(DiskId id) {
+  const auto lock = co_await lease_mutex_.lock();
+  // Given back meanwhile: a renewal after the release would hold it for ever.
+  const auto found = held_.find(id);
+  if (found == held_.end()) co_return Errc::not_owner;
+  if (found->second->lease().is_proven()) co_return success();  // somebody else did
+  const Epoch epoch = found->second->held_epoch();
+  const auto renewal = found->second->lease().begin(scheduler_.now());
+  const auto told = co_await node_.hold(id, epoch);
+  const auto now = held_.find(id);
+  if (now == held_.end()) co_return Errc::not_owner;
+  if (told) now->second->lease().prove(renewal);
+  // A lease only says when a takeover may begin; safety is the fence (DESIGN 6). But one that only
+  // reads meets no fence: it must hear of it, or it would read older bytes for ever.
+  if (!told && told.error() == Errc::stale_token) now->second->on_fenced(epoch);
+  co_return told;
 }
 
 Task<void> Session::keep_leases() {
@@ -94,20 +153,16 @@ Task<void> Session::keep_leases() {
       blocks_.forget_files();
     }
     if (renewals % kRenewalsPerSweep == 0) blocks_.close_unused_files();
-    std::vector<std::pair<DiskId, Epoch>> held;
-    for (const auto& [id, disk] : held_) held.emplace_back(id, disk->held_epoch());
-    for (const auto& [id, epoch] : held) {
-      const auto lock = co_await lease_mutex_.lock();
-      // Given back meanwhile: a renewal after the release would hold it for ever.
-      const auto still = held_.find(id);
-      if (still == held_.end() || still->second->held_epoch() != epoch) continue;
-      const auto renewed = co_await node_.hold(id, epoch);
-      // A lease only says when a takeover may begin; safety is the fence (DESIGN 6). But one that
-      // only reads meets no fence: it must hear of it, or it would read older bytes for ever.
-      const auto now = held_.find(id);
-      const bool fenced = !renewed && renewed.error() == Errc::stale_token;
-      if (fenced && now != held_.end()) now->second->on_fenced(epoch);
+    std::vector<DiskId> proven;
+    for (const auto& [id, disk] : held_) {
+      if (disk->lease().is_proven()) proven.push_back(id);
     }
+    if (!proven.empty()) ignore(co_await renew_proven(std::move(proven)), "asked again");
+    std::vector<DiskId> unproven;
+    for (const auto& [id, disk] : held_) {
+      if (!disk->lease().is_proven()) unproven.push_back(id);
+    }
+    for (const DiskId id : unproven) ignore(co_await prove(id), "asked again");
   }
 }
 

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/ids.h"
 #include "base/random.h"
@@ -16,6 +17,7 @@
 #include "disk/block_reader.h"
 #include "disk/catalogue.h"
 #include "disk/copies.h"
+#include "disk/holder_lease.h"
 #include "disk/page_cache.h"
 #include "net/node_pool.h"
 
@@ -47,6 +49,7 @@ class HeldDisk {
  public:
   virtual ~HeldDisk() = default;
   [[nodiscard]] virtual Epoch held_epoch() const noexcept = 0;
+  [[nodiscard]] virtual HolderLease& lease() noexcept = 0;
   [[nodiscard]] virtual Task<Result<net::DiskCallAnswer>> serve(
       std::unique_ptr<pb::DiskCallRequest> request) = 0;
   /// The node knows of a newer owner than `epoch`.
@@ -89,12 +92,17 @@ class Session {
   /// knows of a newer owner; then, and after any other error, it is not registered.
   [[nodiscard]] Task<Result<void>> hold(DiskId id, Epoch epoch, HeldDisk* disk);
   /// The end of that; tells the node. What goes wrong there the end of the lease mends.
-  [[nodiscard]] Task<void> release(DiskId id, Epoch epoch, const HeldDisk* disk);
+  [[nodiscard]] Task<void> release(DiskId id, Epoch epoch, HeldDisk* disk);
   /// Answers for the disk no longer, and lets its lease run out.
-  void forget_disk(DiskId id, const HeldDisk* disk);
+  void forget_disk(DiskId id, HeldDisk* disk);
+  /// Asks the node at once. `not_owner`: not registered here; `stale_token`: there is a newer
+  /// owner, and the disk was told; else nobody can tell now.
+  [[nodiscard]] Task<Result<void>> renew(DiskId id);
 
  private:
   [[nodiscard]] Task<void> keep_leases();
+  [[nodiscard]] Task<Result<void>> renew_proven(std::vector<DiskId> disks);
+  [[nodiscard]] Task<Result<void>> prove(DiskId id);
   [[nodiscard]] Task<Result<net::DiskCallAnswer>> on_call(
       DiskId id, std::unique_ptr<pb::DiskCallRequest> call);
   Scheduler& scheduler_;

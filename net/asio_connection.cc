@@ -12,6 +12,7 @@
 #include "base/assert.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/process.h"
 
 namespace vmstore::net {
 namespace {
@@ -97,6 +98,14 @@ AsioConnection::AsioConnection(AsioSocket socket)
 AsioConnection::~AsioConnection() {
   close();
   close_descriptors();
+}
+
+bool AsioConnection::is_peer_gone() const noexcept {
+  // A killed process closes its sockets while it is still in /proc, on its way out. A number that
+  // another process has by now counts as living: then the lease runs out by itself.
+  if (!peer_.same_host || peer_.pid == 0) return false;
+  const auto stat = read_process_stat(peer_.pid);
+  return stat ? stat->is_over : stat.error() == Errc::not_found;
 }
 
 void AsioConnection::close() noexcept {

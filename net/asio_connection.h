@@ -23,6 +23,7 @@ class AsioConnection final : public Connection {
   [[nodiscard]] Task<Result<wire::Frame>> receive() override;
   void close() noexcept override;
   [[nodiscard]] PeerCredentials peer() const noexcept override { return peer_; }
+  [[nodiscard]] bool is_peer_gone() const noexcept override;
 
  private:
   class Cursor;

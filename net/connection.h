@@ -42,6 +42,9 @@ class Connection {
   /// Ends both directions; pending calls return `closing`. Idempotent.
   virtual void close() noexcept = 0;
   [[nodiscard]] virtual PeerCredentials peer() const noexcept = 0;
+  /// The process at the other end certainly runs no more: it did not just close its end. False when
+  /// that cannot be told, as over a network.
+  [[nodiscard]] virtual bool is_peer_gone() const noexcept { return false; }
 };
 
 /// "unix:/path", "/path", "address:port" or "tcp://address:port".

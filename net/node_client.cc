@@ -612,6 +612,18 @@ Task<Result<void>> NodeClient::hold(DiskId disk, Epoch epoch) {
   co_return success();
 }
 
+Task<Result<std::vector<DiskId>>> NodeClient::renew(std::vector<DiskId> disks) {
+  const State::Ptr state = state_;
+  pb::DiskRenewRequest request;
+  for (const DiskId disk : disks) wire::put_id(*request.add_disks(), disk);
+  VMS_CO_TRY(const auto reply,
+             co_await State::exchange<pb::DiskRenewReply>(
+                 state, wire::Opcode::disk_renew, std::move(request)));
+  std::vector<DiskId> lost;
+  for (const auto& id : reply.lost()) lost.push_back(wire::get_id<DiskId>(id));
+  co_return lost;
+}
+
 Task<Result<void>> NodeClient::release(DiskId disk, Epoch epoch) {
   const State::Ptr state = state_;
   pb::DiskReleaseRequest request;

@@ -175,6 +175,9 @@ class NodeClient {
 
   // Ownership.
   [[nodiscard]] Task<Result<void>> hold(DiskId disk, Epoch epoch);
+  /// Of those the ones that this session does not hold, as far as the node knows without the
+  /// catalogue.
+  [[nodiscard]] Task<Result<std::vector<DiskId>>> renew(std::vector<DiskId> disks);
   [[nodiscard]] Task<Result<void>> release(DiskId disk, Epoch epoch);
   /// `here_only`: as far as this node alone knows.
   [[nodiscard]] Task<Result<HolderInfo>> holder(DiskId disk, bool here_only = false);

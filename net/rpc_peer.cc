@@ -456,6 +456,10 @@ bool RpcPeer::is_closed() const noexcept {
 Error RpcPeer::end_reason() const noexcept {
   return state_->reason;
 }
+bool RpcPeer::is_peer_gone() const noexcept {
+  return state_->connection->is_peer_gone();
+}
+
 PeerCredentials RpcPeer::peer() const noexcept {
   return state_->connection->peer();
 }

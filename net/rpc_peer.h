@@ -68,6 +68,8 @@ class RpcPeer {
   /// Set once the connection is over; handlers may still be at work.
   [[nodiscard]] Event& closed() noexcept;
   [[nodiscard]] PeerCredentials peer() const noexcept;
+  /// See Connection.
+  [[nodiscard]] bool is_peer_gone() const noexcept;
   /// When the last frame of any kind arrived.
   [[nodiscard]] TimePoint last_heard() const noexcept;
   /// Requests sent and not answered.

@@ -34,17 +34,17 @@ void Leases::renew(SessionId session, TimePoint when) noexcept {
   }
 }
 
-void Leases::end_session(SessionId session, bool at_once) noexcept {
+void Leases::end_session(SessionId session, bool is_gone) noexcept {
   const auto found = by_session_.find(session);
   if (found == by_session_.end()) return;
   for (const DiskId disk : found->second) {
-    if (at_once) {
+    if (is_gone) {
       holds_.erase(disk);
     } else {
       holds_.at(disk).connected = false;
     }
   }
-  if (at_once) by_session_.erase(found);
+  if (is_gone) by_session_.erase(found);
 }
 
 std::vector<DiskId> Leases::lost(SessionId session, const std::vector<DiskId>& asked) const {

@@ -41,9 +41,9 @@ class Leases {
   void release(DiskId disk, Epoch epoch, SessionId session) noexcept;
   /// A frame of the session arrived at `when`: its leases begin again.
   void renew(SessionId session, TimePoint when) noexcept;
-  /// The session's connection ended. `at_once`: a unix connection, whose end is the process's end
-  /// or its wish; else the leases run out by themselves.
-  void end_session(SessionId session, bool at_once) noexcept;
+  /// The session's connection ended. `is_gone`: so did its process; else the leases run out by
+  /// themselves, because it may go on answering for its disks from what it has.
+  void end_session(SessionId session, bool is_gone) noexcept;
   /// The disks of `asked` that `session` does not hold.
   [[nodiscard]] std::vector<DiskId> lost(SessionId session, const std::vector<DiskId>& asked) const;
 

@@ -133,7 +133,11 @@ std::optional<Leases::Hold> Node::holder(DiskId disk) {
   if (const auto session = find_session(hold->session)) {
     leases_.renew(hold->session, session->last_heard());
   }
-  return leases_.holder(disk, parts_.scheduler.now());
+  const auto living = leases_.holder(disk, parts_.scheduler.now());
+  // Whoever asks may take the disk now: the old holder has to look at the record before its lease
+  // runs again.
+  if (!living) leases_.release(disk, hold->epoch, hold->session);
+  return living;
 }
 
 // ---- space, garbage ----

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // disk_*: who serves a disk, and the relay to that session.
 //
-// Invariants: a hold is taken only for the epoch that the disk's record has; "nobody holds it" is
+// Invariants: a hold is taken only for the epoch that the disk's record has, and is registered
+// before the record is read for that: who takes a newer epoch and looks for holders afterwards
+// finds it, or it is refused [C3]; "nobody holds it" is
 // answered only when that is known: not in the first lease term after a start for a disk whose
 // record says that it is held [R17], and not while a lost session's lease still runs.
 // Steps of docs/protocol/handover.pml: client, acquire.
@@ -56,6 +58,15 @@ Task<net::Answer> hold(Node& node, Session& session, wire::Frame request) {
   Leases& leases = node.leases();
   if (leases.count(session.id()) >= kHoldsMax) co_return refuse(Errc::busy);
   VMS_ANSWER_CHECK(leases.hold(disk, epoch, session.id(), node.scheduler().now()));
+  const auto again = co_await disk_record(node, disk);
+  if (!again || again->epoch() != message.epoch()) {
+    leases.release(disk, epoch, session.id());
+    co_return refuse(again ? Error(Errc::stale_token) : again.error());
+  }
+  if (session.is_closed()) {
+    leases.release(disk, epoch, session.id());
+    co_return refuse(Errc::closing);
+  }
   pb::DiskHoldReply reply;
   reply.set_lease_ms(to_ms(limits::kLeaseTime));
   co_return answer_with(reply);

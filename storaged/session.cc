@@ -76,7 +76,7 @@ Task<void> Session::run() {
   VMS_LOG(debug,
           "session",
           "session " << id_.value << " (" << program_ << ") ended: " << to_string(why));
-  node_.leases().end_session(id_, same_host());
+  node_.leases().end_session(id_, peer_.is_peer_gone());
   watches_.clear();
   events_changed_.set();
   greeted_event_.set();

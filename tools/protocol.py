@@ -82,6 +82,8 @@ BROKEN = [
     without("handover", "READ_WITHOUT_HOLDER", _NEVER_OLDER),
     without("handover", "KEEP_MAPPING", _NEVER_OLDER),
     without("handover", "RELEASE_BEFORE_COMMIT", _NEVER_OLDER),
+    without("handover", "READ_WITHOUT_LEASE", _NEVER_OLDER),
+    without("handover", "PASS_OVER_HOLDERS", _NEVER_OLDER),
     without("handover", "NO_GRACE", "R17_a_living_holder_is_not_passed_over"),
     without("journal", "ANSWER_BEFORE_SYNC", "C12_an_answered_record_is_there"),
     without("journal", "QUEUE_OVERTAKES", "C12_an_answered_record_is_there"),
@@ -95,7 +97,6 @@ BROKEN = [
 OPEN = [
     without("ownership", "TAIL_BEFORE_ANNOUNCED", _IN_LOG, "FAULT_TAIL", *_TWO),
     without("ownership", "COMPLETE_TAILS", None, "TAIL_BEFORE_ANNOUNCED", "FAULT_TAIL", *_TWO),
-    without("handover", "FENCED_READERS_TOO", _NEVER_OLDER),
 ]
 
 Outcome = namedtuple("Outcome", "run ok what states depth seconds mebibytes unreached")

@@ -45,6 +45,7 @@ byte shown[2];      /* what overlay, pages and cache show */
 bool writable[2];
 byte wrote[2];      /* my_writer_epoch_ */
 bool locked[2];     /* token_mutex_ */
+bool leased[2];     /* HolderLease: may answer out of what it has */
 #ifdef KEEP_MAPPING
 bool has_read[2];
 #endif
@@ -58,12 +59,10 @@ byte C3_a_read_is_never_older = 1;
 byte I1_flushed_is_in_the_log = 1;
 byte R17_a_living_holder_is_not_passed_over = 1;
 
-#ifdef FENCED_READERS_TOO
+#ifdef READ_WITHOUT_LEASE
 #define ANSWERS(j) true
 #else
-/* One that was fenced, and does not know it yet, may answer its own clients with what it last knew:
-   until its next renewal (Session::keep_leases). README.md, "What the model shows". */
-#define ANSWERS(j) (token[j] == epoch)
+#define ANSWERS(j) leased[j]
 #endif
 
 inline check(version) {
@@ -84,6 +83,7 @@ inline commit(j) {
 /* AsyncDisk::settle_fenced: it hears that a newer token was taken. */
 inline hear_of_fence(j) {
   mode[j] = (wrote[j] == token[j] && writable[j] -> failed : idle);
+  leased[j] = false;
   writable[j] = false
 }
 
@@ -115,11 +115,8 @@ request:
       i = 1; writing = false; need = 0; goto next }
   :: atomic { (mode[i] == dead && !is_guest) || mode[i] == failed -> goto stopped }
   /* AsyncDisk::read, try_read: the owner answers from what it has. */
-  :: atomic { mode[i] == owner && !writing ->
-      if
-      :: ANSWERS(i) -> check(shown[i])
-      :: else
-      fi;
+  :: atomic { mode[i] == owner && !writing && ANSWERS(i) ->
+      check(shown[i]);
       need = 0; was_killed = false;
       goto next }
   /* AsyncDisk::write_chunk, below the mapping's lock */
@@ -135,11 +132,9 @@ request:
   :: atomic { mode[i] == idle && !writing -> check(log); need = 0; was_killed = false; goto next }
 #else
   /* AsyncDisk::read_through_holder, storaged/service_disk.cc: call(), AsyncDisk::serve */
-  :: atomic { mode[i] == idle && !writing && lease == OTHER(i) && mode[OTHER(i)] == owner ->
-      if
-      :: ANSWERS(OTHER(i)) -> check(shown[OTHER(i)])
-      :: else
-      fi;
+  :: atomic { mode[i] == idle && !writing && lease == OTHER(i) && mode[OTHER(i)] == owner &&
+      ANSWERS(OTHER(i)) ->
+      check(shown[OTHER(i)]);
       need = 0; was_killed = false;
       goto next }
 #endif
@@ -187,10 +182,23 @@ acquire:
     :: else -> goto let_go
     fi
   };
+#ifndef PASS_OVER_HOLDERS
+  /* AsyncDisk::outlast_older_holders: who registered meanwhile proves its lease out of the record
+     before it answers again. A dead one's lease runs out; after a start of the node whoever may be
+     on its way back is waited for. */
+  if
+  :: seen_released || mode[i] != taking  /* nobody was left who answers for the disk */
+  :: atomic { !seen_released && mode[i] == taking && lease == OTHER(i) &&
+      lease_epoch < token[i] && mode[OTHER(i)] != dead -> leased[OTHER(i)] = false }
+  :: !seen_released && mode[i] == taking && lease != NOBODY && lease_epoch >= token[i]
+  :: !seen_released && mode[i] == taking && lease == i
+  :: !seen_released && mode[i] == taking && lease == NOBODY && !grace
+  fi;
+#endif
   /* Session::hold; storaged/service_disk.cc: hold() */
   atomic {
     if
-    :: mode[i] == taking && epoch == token[i] -> lease = i; lease_epoch = token[i]
+    :: mode[i] == taking && epoch == token[i] -> lease = i; lease_epoch = token[i]; leased[i] = true
     :: else -> mode[i] = (mode[i] == taking -> idle : mode[i]); goto let_go
     fi
   };
@@ -258,6 +266,7 @@ hand_over:
   };
   /* AsyncDisk::end_ownership: Session::release, whose word may be lost ... */
   atomic {
+    leased[OTHER(i)] = false;  /* Session::forget_disk, before the node hears of it */
     if
     :: lease == OTHER(i) && lease_epoch == token[OTHER(i)] && mode[OTHER(i)] != failed ->
       lease = NOBODY
@@ -270,6 +279,7 @@ hand_over:
     commit(OTHER(i));
 #endif
     mode[OTHER(i)] = (mode[OTHER(i)] == owner -> idle : mode[OTHER(i)]);
+    leased[OTHER(i)] = false;
     locked[OTHER(i)] = false
   };
   goto request;
@@ -289,16 +299,16 @@ end:
   :: atomic { mode[0] == owner && writable[0] && log != shown[0] -> commit(0) }
   :: atomic { mode[1] == owner && writable[1] && log != shown[1] -> commit(1) }
   /* Session::keep_leases */
-  :: atomic { mode[0] == owner && lease != 0 && !locked[0] ->
+  :: atomic { mode[0] == owner && (lease != 0 || !leased[0]) && !locked[0] ->
       if
       :: epoch == token[0] && (lease == NOBODY || lease_epoch <= token[0]) ->
-        lease = 0; lease_epoch = token[0]
+        lease = 0; lease_epoch = token[0]; leased[0] = true
       :: epoch != token[0] -> hear_of_fence(0)
       fi }
-  :: atomic { mode[1] == owner && lease != 1 && !locked[1] ->
+  :: atomic { mode[1] == owner && (lease != 1 || !leased[1]) && !locked[1] ->
       if
       :: epoch == token[1] && (lease == NOBODY || lease_epoch <= token[1]) ->
-        lease = 1; lease_epoch = token[1]
+        lease = 1; lease_epoch = token[1]; leased[1] = true
       :: epoch != token[1] -> hear_of_fence(1)
       fi }
   /* Node: a start forgets the leases, and begins the grace (Leases::grace_left) [R17]. */
@@ -307,7 +317,12 @@ end:
       grace = true
 #endif
     }
-  :: atomic { grace && (!HOLDS(0) || lease == 0) && (!HOLDS(1) || lease == 1) -> grace = false }
+  :: atomic { grace && (!HOLDS(0) || lease == 0) && (!HOLDS(1) || lease == 1) &&
+      (!leased[0] || lease == 0 || mode[0] == dead) &&
+      (!leased[1] || lease == 1 || mode[1] == dead) -> grace = false }
+  /* HolderLease::runs: without a renewal it ends, before the node's term does. */
+  :: atomic { leased[0] && lease != 0 -> leased[0] = false }
+  :: atomic { leased[1] && lease != 1 -> leased[1] = false }
   /* kill -9 of the source: Leases::end_session, at once or by Leases::expire. */
   :: atomic { !killed && mode[0] != dead ->
       killed = true;

@@ -195,6 +195,9 @@ class SimConnection final : public net::Connection {
     credentials.pid = link_->ends[1 - end_].pid;
     return credentials;
   }
+  [[nodiscard]] bool is_peer_gone() const noexcept override {
+    return link_->network.same_host_ && link_->ends[1 - end_].process == nullptr;
+  }
 
  private:
   /// Open here, and the end of the other side not seen.

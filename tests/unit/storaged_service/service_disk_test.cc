@@ -42,6 +42,14 @@ class ServiceDisk : public ::testing::Test {
     EXPECT_TRUE(reply) << to_string(reply.error());
     return reply ? *reply : pb::DiskHolderReply();
   }
+  /// How many of the one disk the client does not hold any more.
+  static int lost(Client& client) {
+    pb::DiskRenewRequest renew;
+    wire::put_id(*renew.add_disks(), kDisk);
+    const auto reply = client.call<pb::DiskRenewReply>(wire::Opcode::disk_renew, renew);
+    EXPECT_TRUE(reply) << to_string(reply.error());
+    return reply ? reply->lost_size() : -1;
+  }
   static pb::DiskCallRequest info_call() {
     pb::DiskCallRequest request;
     wire::put_id(*request.mutable_disk(), kDisk);
@@ -83,14 +91,8 @@ TEST_F(ServiceDisk, HigherEpochReplacesTheHolderAndItLearns) {
   ASSERT_EQ(hold(*new_owner, 2), Errc::ok);
   EXPECT_EQ(holder(*old_owner).program(), "new");
   EXPECT_EQ(hold(*old_owner, 1), Errc::stale_token);
-  pb::DiskRenewRequest renew;
-  wire::put_id(*renew.add_disks(), kDisk);
-  const auto lost = old_owner->call<pb::DiskRenewReply>(wire::Opcode::disk_renew, renew);
-  ASSERT_TRUE(lost);
-  EXPECT_EQ(lost->lost_size(), 1);
-  const auto kept = new_owner->call<pb::DiskRenewReply>(wire::Opcode::disk_renew, renew);
-  ASSERT_TRUE(kept);
-  EXPECT_EQ(kept->lost_size(), 0);
+  EXPECT_EQ(lost(*old_owner), 1);
+  EXPECT_EQ(lost(*new_owner), 0);
 }
 
 TEST_F(ServiceDisk, ReleaseEndsOnlyOnesOwnHold) {
@@ -108,13 +110,49 @@ TEST_F(ServiceDisk, ReleaseEndsOnlyOnesOwnHold) {
   EXPECT_FALSE(holder(*other).held());
 }
 
-TEST_F(ServiceDisk, UnixSessionThatEndsGivesUpItsLeasesAtOnce) {
+TEST_F(ServiceDisk, ProcessOfThisHostThatEndsGivesUpItsLeasesAtOnce) {
+  const auto owner = client("owner");
+  const auto asker = client("asker");
+  pass_grace();
+  ASSERT_EQ(hold(*owner, 1), Errc::ok);
+  owner->kill();
+  EXPECT_FALSE(holder(*asker).held());
+}
+
+// It may go on answering reads from what it has, as long as it believes in its lease (C3).
+TEST_F(ServiceDisk, ProcessOfThisHostThatOnlyLostItsConnectionKeepsItsLeaseForTheTerm) {
   const auto owner = client("owner");
   const auto asker = client("asker");
   pass_grace();
   ASSERT_EQ(hold(*owner, 1), Errc::ok);
   owner->disconnect();
+  EXPECT_TRUE(holder(*asker).held());
+  machine_.world.run_for(kLease);
   EXPECT_FALSE(holder(*asker).held());
+}
+
+// Who takes the next epoch looks for holders behind its change of the record: one that registers
+// meanwhile is found, or refused.
+TEST_F(ServiceDisk, C3_hold_is_registered_before_the_record_is_believed) {
+  const auto owner = client("owner");
+  Random random(1);
+  meta::MemChances slow;
+  slow.delay_most = std::chrono::milliseconds(10);
+  machine_.node_meta().set_chances(slow, random);
+  pb::DiskHoldRequest request;
+  wire::put_id(*request.mutable_disk(), kDisk);
+  request.set_epoch(1);
+  const TimePoint deadline = machine_.world.now() + kLease;
+  sim::Running<Result<wire::Frame>> answer(
+      owner->process(),
+      owner->peer().call(wire::Opcode::disk_hold, wire::serialize(request), {}, false, deadline));
+  const auto is_registered = [&] { return machine_.node().leases().find(kDisk).has_value(); };
+  ASSERT_TRUE(machine_.world.run_until(is_registered, kLease));
+  put_disk(2);
+  ASSERT_TRUE(answer.wait(kLease));
+  ASSERT_FALSE(answer.outcome());
+  EXPECT_EQ(answer.outcome().error(), Errc::stale_token);
+  EXPECT_FALSE(is_registered());
 }
 
 TEST_F(ServiceDisk, NetworkSessionThatEndsKeepsItsLeaseForTheTerm) {
@@ -146,8 +184,12 @@ TEST_F(ServiceDisk, AnyFrameRenewsAndSilenceEndsTheLease) {
   EXPECT_TRUE(holder(*asker).held());
   machine_.world.run_for(kLease + std::chrono::milliseconds(1));
   EXPECT_FALSE(holder(*asker).held());
-  // It was only asleep: nobody else took the disk, so its next frame has it back.
+  // It was only asleep, but somebody was told that nobody holds the disk: it has to look at the
+  // record before it has it back.
   ASSERT_EQ(owner->error_of(wire::Opcode::ping, pb::NodeStatusRequest()), Errc::ok);
+  EXPECT_FALSE(holder(*asker).held());
+  EXPECT_EQ(lost(*owner), 1);
+  ASSERT_EQ(hold(*owner, 1), Errc::ok);
   EXPECT_TRUE(holder(*asker).held());
 }
 

@@ -34,6 +34,9 @@ class IdentifiedConnection final : public net::Connection {
     }
     return credentials;
   }
+  [[nodiscard]] bool is_peer_gone() const noexcept override {
+    return who_.same_host && inner_->is_peer_gone();
+  }
 
  private:
   std::unique_ptr<net::Connection> inner_;
@@ -48,6 +51,7 @@ Machine::Machine(std::uint64_t seed)
       files(sim::MemoryFiles::kUnlimited, seed),
       catalogue(std::make_shared<meta::MemCatalogue>()),
       tools_(std::make_unique<sim::VirtualScheduler>(world, "tools")) {
+  network.set_same_host(true);  // Who says otherwise for a connection
   options.journal_bytes = kJournalBytes;
   options.own_uid = kNodeUid;
   options.data_folder = "/data";
