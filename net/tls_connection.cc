@@ -125,12 +125,17 @@ Result<void> TlsConnection::fetch() {
   }
 }
 
-/// Before a wait.
-void TlsConnection::rest() {
+/// Reads what comes next for the session, or waits for it once.
+Task<Result<void>> TlsConnection::await_more() {
+  const auto got = fetch();
+  if (got || got.error() != Errc::busy) co_return got;
   reader_.rest();
   if (ciphertext_ && session_.received_left() == 0) {
     socket_.io().loop().read_buffers.give_back(std::move(ciphertext_));
   }
+  co_await socket_.readable();
+  drained_ = false;
+  co_return success();
 }
 
 // ---- the handshake ----
@@ -144,12 +149,7 @@ Task<Result<void>> TlsConnection::handshake() {
     if (done) co_return flushed;
     if (done.error() != Errc::busy) co_return done.error();
     if (!flushed) co_return flushed.error();
-    const auto got = fetch();
-    if (got) continue;
-    if (got.error() != Errc::busy) co_return got.error();
-    rest();
-    co_await socket_.readable();
-    drained_ = false;
+    VMS_CO_CHECK(co_await await_more());
     if (socket_.is_closed()) co_return Errc::timed_out;
   }
 }
@@ -227,12 +227,7 @@ Task<Result<wire::Frame>> TlsConnection::receive() {
     if (decrypted) continue;
     if (decrypted.error() != Errc::busy) co_return decrypted.error();
     heard_.pulse();
-    const auto got = fetch();
-    if (got) continue;
-    if (got.error() != Errc::busy) co_return got.error();
-    rest();
-    co_await socket_.readable();
-    drained_ = false;
+    VMS_CO_CHECK(co_await await_more());
   }
 }
 

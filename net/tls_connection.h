@@ -41,7 +41,7 @@ class TlsConnection final : public Connection {
   [[nodiscard]] Result<void> send_some();
   [[nodiscard]] Result<void> fetch();
   [[nodiscard]] Result<void> decrypt_some();
-  void rest();
+  [[nodiscard]] Task<Result<void>> await_more();
 
   AsioSocket socket_;
   TlsSession session_;
