@@ -17,12 +17,6 @@ constexpr Duration kLostAnswerWait = std::chrono::seconds(60);  // a node's rest
 constexpr Duration kReadWait = std::chrono::seconds(30);        // what a read changes is nothing
 constexpr Duration kAskAgain = std::chrono::milliseconds(50);
 
-/// True for errors after which a transaction may or may not have been applied.
-bool outcome_unknown(const Error& error) noexcept {
-  return error == Errc::disconnected || error == Errc::timed_out || error == Errc::unknown ||
-         error == Errc::unavailable;
-}
-
 template <class Record>
 Result<Versioned<Record>> decode_versioned(const meta::Entry& entry) {
   VMS_TRY(Record record, meta::decode<Record>(entry.value));
@@ -73,7 +67,8 @@ Task<Result<meta::GetAnswer>> Catalogue::get(std::string key) {
   for (;;) {
     std::string wanted = key;
     auto answer = co_await store_.get(std::move(wanted));
-    const bool again = !answer && outcome_unknown(answer.error()) && scheduler_.now() < deadline;
+    const bool again =
+        !answer && meta::is_outcome_unknown(answer.error()) && scheduler_.now() < deadline;
     if (!again) co_return answer;
     co_await sleep_for(scheduler_, kAskAgain);
   }
@@ -84,7 +79,8 @@ Task<Result<meta::RangeAnswer>> Catalogue::range(meta::RangeRequest request) {
   for (;;) {
     meta::RangeRequest wanted = request;
     auto answer = co_await store_.range(std::move(wanted));
-    const bool again = !answer && outcome_unknown(answer.error()) && scheduler_.now() < deadline;
+    const bool again =
+        !answer && meta::is_outcome_unknown(answer.error()) && scheduler_.now() < deadline;
     if (!again) co_return answer;
     co_await sleep_for(scheduler_, kAskAgain);
   }
@@ -165,7 +161,7 @@ Task<Result<std::uint64_t>> Catalogue::commit(meta::Txn txn, meta::Op proof) {
       if (answer->held) co_return answer->revision;
       // On a repeated attempt the compare may fail because the first one was applied.
       if (attempt == 0) co_return Errc::conflict;
-    } else if (!outcome_unknown(answer.error())) {
+    } else if (!meta::is_outcome_unknown(answer.error())) {
       co_return attempt == 0 ? answer.error() : Error(Errc::unknown);
     }
     const auto now = co_await store_.get(proof.key);
@@ -177,7 +173,7 @@ Task<Result<std::uint64_t>> Catalogue::commit(meta::Txn txn, meta::Op proof) {
                                        : !now->entry.has_value();
       if (applied) co_return now->entry ? now->entry->mod_revision : now->revision;
       if (answer) co_return Errc::conflict;
-    } else if (!outcome_unknown(now.error())) {
+    } else if (!meta::is_outcome_unknown(now.error())) {
       co_return Errc::unknown;
     }
     if (scheduler_.now() >= deadline) co_return Errc::unknown;

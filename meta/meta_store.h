@@ -78,6 +78,13 @@ struct Event {
   bool gap = false;
 };
 
+/// Whether a change that was answered so may have been made all the same: the answer was lost, or
+/// the store cannot tell. Somebody must look; what only reads may simply be asked again.
+[[nodiscard]] constexpr bool is_outcome_unknown(const Error& error) noexcept {
+  return error == Errc::disconnected || error == Errc::timed_out || error == Errc::unknown ||
+         error == Errc::unavailable;
+}
+
 /// Keeps a watch alive; destroying it ends the watch.
 class Watch {
  public:

@@ -25,11 +25,6 @@ std::string root_end() {
   return etcd::prefix_end(std::string(etcd::kRoot));
 }
 
-bool may_have_happened(const Error& error) {
-  return error == Errc::timed_out || error == Errc::disconnected || error == Errc::unknown ||
-         error == Errc::unavailable;
-}
-
 /// Does `txn` until it is known whether its compares held.
 Task<Result<bool>> decide(EtcdCalls& calls, etcd::TxnText txn) {
   Error error = Errc::timed_out;
@@ -37,7 +32,7 @@ Task<Result<bool>> decide(EtcdCalls& calls, etcd::TxnText txn) {
     const auto reply = co_await post(calls, txn, EtcdCalls::Kind::change);
     if (reply) co_return reply->succeeded;
     error = reply.error();
-    if (!may_have_happened(error)) break;
+    if (!meta::is_outcome_unknown(error)) break;
   }
   co_return error;
 }

@@ -21,11 +21,6 @@ std::string node_key(NodeId node) {
   return std::string(meta::kNodePrefix) + node.hex();
 }
 
-bool outcome_unknown(const Error& error) noexcept {
-  return error == Errc::disconnected || error == Errc::timed_out || error == Errc::unknown ||
-         error == Errc::unavailable;
-}
-
 void put_identity(const Identity& identity, meta::pb::NodeRecord& record) {
   *record.mutable_id() = meta::to_pb(identity.node);
   *record.mutable_incarnation() = meta::to_pb(identity.incarnation);
@@ -47,7 +42,7 @@ Task<Result<void>> put_node(Scheduler& scheduler,
     txn.then_ops.push_back(meta::Op{key, value});
     const auto answer = co_await store.txn(std::move(txn));
     if (answer && answer->held) co_return success();
-    if (!answer && !outcome_unknown(answer.error())) co_return answer.error();
+    if (!answer && !meta::is_outcome_unknown(answer.error())) co_return answer.error();
     if (!answer) co_await sleep_for(scheduler, kPause);
     // A lost answer may have been a yes: then the record is ours already [H1].
     VMS_CO_TRY(const auto now, co_await store.get(key));
@@ -78,7 +73,7 @@ Task<Result<void>> make_catalogue(Scheduler& scheduler,
   txn.then_ops.push_back(meta::Op{std::string(meta::kKeyCounterKey), meta::encode(counter)});
   txn.then_ops.push_back(meta::Op{node_key(meta::from_pb<NodeId>(node.id())), meta::encode(node)});
   const auto answer = co_await store.txn(std::move(txn));
-  if (!answer && !outcome_unknown(answer.error())) co_return answer.error();
+  if (!answer && !meta::is_outcome_unknown(answer.error())) co_return answer.error();
   co_return success();  // the caller reads it back, whatever the answer was
 }
 
