@@ -204,6 +204,10 @@ bool BlockStore::takes_changes() const noexcept {
   return !state_->broken;
 }
 
+Task<Result<FolderSpace>> BlockStore::space() {
+  return state_->space();
+}
+
 std::uint64_t BlockStore::journal_used_bytes() const noexcept {
   return state_->journal ? state_->journal->space().used() : 0;
 }

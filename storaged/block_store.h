@@ -185,6 +185,8 @@ class BlockStore {
 
   /// Bytes of space taken by all key files (data allocated, log, sums).
   [[nodiscard]] Task<Result<std::uint64_t>> used_bytes();
+  /// Of the file system they are on.
+  [[nodiscard]] Task<Result<FolderSpace>> space();
   [[nodiscard]] const BlockStoreCounters& counters() const noexcept;
   [[nodiscard]] std::uint64_t journal_used_bytes() const noexcept;
   /// False once the ring failed: reads go on, every change is refused until the next start.

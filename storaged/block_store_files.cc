@@ -194,12 +194,16 @@ Task<Result<void>> BlockStore::State::allocate(std::shared_ptr<Key> key,
   co_return success();
 }
 
+Task<Result<FolderSpace>> BlockStore::State::space() {
+  auto ask = [this] { return files.space(); };
+  co_return co_await run_on(pool, scheduler, ask);
+}
+
 /// A new key takes little, and may take it from the reserve, as a roll must; not all of it.
 Task<Result<void>> BlockStore::State::check_room_for_key() {
   if (options.reserve_bytes == 0) co_return success();
-  auto ask = [this] { return files.space(); };
-  VMS_CO_TRY(const auto space, co_await run_on(pool, scheduler, ask));
-  if (space.free_bytes < options.reserve_bytes / 4) co_return Errc::no_space;
+  VMS_CO_TRY(const FolderSpace now, co_await space());
+  if (now.free_bytes < options.reserve_bytes / 4) co_return Errc::no_space;
   co_return success();
 }
 
@@ -218,9 +222,8 @@ Task<Result<void>> BlockStore::State::reserve_space(std::shared_ptr<Key> key,
                                missing(ends.sums, key->allocated.sums);
   // What others were promised and is not taken yet counts as gone: hundreds may ask at once.
   const Promise promise(promised_bytes, wanted);
-  auto ask = [this] { return files.space(); };
-  VMS_CO_TRY(const auto space, co_await run_on(pool, scheduler, ask));
-  if (space.free_bytes < options.reserve_bytes + promised_bytes) co_return Errc::no_space;
+  VMS_CO_TRY(const FolderSpace now, co_await space());
+  if (now.free_bytes < options.reserve_bytes + promised_bytes) co_return Errc::no_space;
   VMS_CO_CHECK(co_await allocate(key, opened, ends, false));
   const std::string folder = key->names_unsynced ? key_folder(key->id()) : std::string();
   auto sync = [this, &opened, &folder] { return sync_all(files, *opened, folder); };

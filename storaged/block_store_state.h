@@ -90,6 +90,7 @@ struct BlockStore::State {
   [[nodiscard]] Task<Result<void>> reserve_space(std::shared_ptr<Key> key,
                                                  std::shared_ptr<KeyFiles> opened,
                                                  KeyLength end);
+  [[nodiscard]] Task<Result<FolderSpace>> space();
   /// `no_space` when the reserve is nearly gone.
   [[nodiscard]] Task<Result<void>> check_room_for_key();
   [[nodiscard]] static bool has_space(const Key& key, const KeyLength& end) noexcept;

@@ -144,8 +144,7 @@ std::optional<Leases::Hold> Node::holder(DiskId disk) {
 
 Task<Result<void>> Node::take_sample() {
   VMS_CO_TRY(const std::uint64_t used, co_await store_.used_bytes());
-  const auto look = [this] { return parts_.files.space(); };
-  VMS_CO_TRY(const FolderSpace space, co_await run_on(parts_.pool, parts_.scheduler, look));
+  VMS_CO_TRY(const FolderSpace space, co_await store_.space());
   SpaceSample sample;
   sample.total_bytes = space.total_bytes;
   sample.free_bytes = space.free_bytes;
