@@ -30,8 +30,7 @@ using test::run;
 class RefusingSupervisor {
  public:
   explicit RefusingSupervisor(const std::string& folder)
-      : socket_(std::move(*listen_unix(control_socket(folder), 16))),
-        thread_([this] { serve(); }) {}
+      : socket_(*listen_unix(control_socket(folder), 16)), thread_([this] { serve(); }) {}
   ~RefusingSupervisor() {
     stopping_ = true;
     thread_.join();
