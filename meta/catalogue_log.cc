@@ -48,6 +48,24 @@ std::string folder_of(const std::string& path) {
   return slash == std::string::npos ? "" : path.substr(0, slash);
 }
 
+/// Makes the file a log with this content, synced.
+Result<log_format::Header> write_image(File& file, const Image& image) {
+  VMS_CHECK(file.truncate(0));
+  log_format::Header header;
+  header.revision = image.revision;
+  std::uint64_t offset = log_format::kHeaderBytes;
+  for (const Changes& group : base_groups(image)) {
+    const auto bytes = log_format::encode_group(++header.base_groups, image.revision, group);
+    VMS_CHECK(file.write(offset, bytes));
+    offset += bytes.size();
+  }
+  header.base_bytes = offset;
+  VMS_CHECK(file.write(0, log_format::encode_header(header)));
+  VMS_FAULT("meta.log.before_sync_new");
+  VMS_CHECK(file.sync());
+  return header;
+}
+
 }  // namespace
 
 Result<Image> CatalogueLog::load(Files& files, const std::string& path) {
@@ -99,19 +117,11 @@ Result<void> CatalogueLog::write_new(const Image& image) {
   OpenOptions options;
   options.create = true;
   VMS_TRY(auto file, files_.open(beside, options));
-  VMS_CHECK(file->truncate(0));
-  log_format::Header header;
-  header.revision = image.revision;
-  std::uint64_t offset = log_format::kHeaderBytes;
-  for (const Changes& group : base_groups(image)) {
-    const auto bytes = log_format::encode_group(++header.base_groups, image.revision, group);
-    VMS_CHECK(file->write(offset, bytes));
-    offset += bytes.size();
+  const auto header = write_image(*file, image);
+  if (!header) {
+    ignore(files_.remove(beside), "it only takes space, of which there may be none left");
+    return header.error();
   }
-  header.base_bytes = offset;
-  VMS_CHECK(file->write(0, log_format::encode_header(header)));
-  VMS_FAULT("meta.log.before_sync_new");
-  VMS_CHECK(file->sync());
   // From here on it is not known which of the two files a crash would leave under the name, so an
   // error makes both unfit for appending.
   failed_ = true;
@@ -121,10 +131,10 @@ Result<void> CatalogueLog::write_new(const Image& image) {
   VMS_CHECK(files_.sync_folder(folder_of(path_)));
   failed_ = false;
   file_ = std::move(file);
-  bytes_ = offset;
-  groups_ = header.base_groups;
+  bytes_ = header->base_bytes;
+  groups_ = header->base_groups;
   revision_ = image.revision;
-  note_live_bytes(offset);
+  note_live_bytes(bytes_);
   return success();
 }
 

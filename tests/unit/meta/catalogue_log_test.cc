@@ -254,9 +254,14 @@ TEST(CatalogueLog, CompactionThatHasNoSpaceLeavesTheOldFileInUse) {
     ++revision;
     ASSERT_TRUE(sample.log->append({put("/a", std::string(4000, 'v'), revision)}, revision));
   }
+  const std::uint64_t used = sample.files.used_bytes();
   sample.files.fail(
       {sim::FileOperation::write, kPath + ".new", 1, Error(Errc::no_space, 28), true});
   EXPECT_EQ(code_of(sample.log->compact()), Errc::no_space);
+  OpenOptions options;
+  options.write = false;
+  EXPECT_EQ(code_of(sample.files.open(kPath + ".new", options)), Errc::not_found);
+  EXPECT_EQ(sample.files.used_bytes(), used) << "what it began takes the last of the space";
   EXPECT_FALSE(sample.log->is_failed());
   EXPECT_FALSE(sample.log->may_hold_garbage());
   sample.files.clear_faults();  // the log, too, was opened under that name
