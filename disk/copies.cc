@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Steps of docs/protocol/ownership.pml: fence, choose_end, seal.
 #include "disk/copies.h"
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "meta/records.h"
+#include "wire/record.h"
 #include "wire/vmstore.pb.h"
 
 namespace vmstore::disk {
@@ -88,6 +90,91 @@ Task<Result<net::LogBytes>> read_log_at(
   VMS_CO_TRY(auto answer, co_await node.read_log(key, log_offset, bytes_max, token));
   if (answer.bytes.size() == 0) co_return Errc::wrong_offset;
   co_return std::move(answer);
+}
+
+/// Who of those that answered is believed: the newest folder, and nothing of it lost that others
+/// know to be committed.
+std::vector<bool> believed_of(const KeyPlace& place,
+                              const std::vector<Result<net::FenceAnswer>>& answers) {
+  Sequence known;  // committed for certain: on every copy
+  for (const auto& answer : answers) {
+    if (answer) known = std::max(known, answer->committed);
+  }
+  std::vector<bool> believed;
+  for (std::size_t i = 0; i < answers.size(); ++i) {
+    const auto& answer = answers[i];
+    const bool recorded = i < place.copies.size() && !place.copies[i].incarnation.is_none();
+    // Of another incarnation nothing is believed: its folder was wiped, or is an older copy [H4].
+    const bool same_folder =
+        answer && (!recorded || answer->incarnation == place.copies[i].incarnation);
+    const bool whole = same_folder && answer->length.last_sequence >= known;
+    believed.push_back(whole);
+    if (whole || (!answer && severity(answer.error()) == 1)) continue;
+    VMS_LOG(error,
+            "disk",
+            "key " << place.key.hex() << " on copy " << i << " is not believed: "
+                   << (answer ? "another folder, or shorter than what was committed"
+                              : to_string(answer.error())));
+  }
+  return believed;
+}
+
+/// Where a key ends whose copies answered so: what is sealed was settled before; else the longest,
+/// none of whose records can have been cut. REQUIRES: one is believed.
+KeyLength choose_end(const std::vector<Result<net::FenceAnswer>>& answers,
+                     const std::vector<bool>& believed) {
+  const net::FenceAnswer* chosen = nullptr;
+  for (std::size_t i = 0; i < answers.size(); ++i) {
+    if (!believed[i]) continue;
+    const net::FenceAnswer& answer = *answers[i];
+    const bool better = chosen == nullptr || (answer.sealed && !chosen->sealed) ||
+                        (answer.sealed == chosen->sealed &&
+                         answer.length.last_sequence > chosen->length.last_sequence);
+    if (better) chosen = &answer;
+  }
+  return chosen->length;
+}
+
+/// Blocks of one record, at most kRecordBlocksMax.
+Task<Result<wire::Payload>> read_record_blocks(NodeClient& node,
+                                               KeyId key,
+                                               BlockIndex first,
+                                               std::uint64_t count) {
+  static_assert(limits::kRecordBlocksMax <= limits::kReadBlocksMax);
+  if (count == 0) co_return wire::Payload();
+  const auto address = Address::make(key, first);
+  if (!address) co_return Errc::corrupt;
+  std::vector<net::ReadRange> ranges(1);
+  ranges.front() = net::ReadRange{*address, static_cast<std::uint32_t>(count)};
+  VMS_CO_TRY(auto read, co_await node.read(std::move(ranges)));
+  co_return std::move(read.payload);
+}
+
+/// Appends to a fenced copy the records that `from` has behind its end, as they are.
+Task<Result<void>> copy_tail(
+    NodeClient& from, NodeClient& to, KeyId key, Epoch token, KeyLength at, KeyLength end) {
+  while (at.log_bytes < end.log_bytes) {
+    const auto wanted = static_cast<std::uint32_t>(
+        std::min<std::uint64_t>(limits::kRecordHeaderBytesMax, end.log_bytes - at.log_bytes));
+    VMS_CO_TRY(const auto log, co_await from.read_log(key, at.log_bytes, wanted, token));
+    VMS_CO_TRY(const auto decoded, wire::decode_record(log.bytes.bytes()));
+    const wire::RecordHeader& header = decoded.header;
+    if (header.sequence != at.last_sequence.next()) co_return Errc::corrupt;
+    VMS_CO_TRY(auto blocks,
+               co_await read_record_blocks(from, key, header.data_offset, header.block_count()));
+    const ByteSpan bytes = log.bytes.bytes().first(decoded.bytes);
+    std::vector<std::byte> record(bytes.begin(), bytes.end());
+    VMS_CO_TRY(at,
+               co_await to.append(key,
+                                  token,
+                                  header.sequence,
+                                  at.log_bytes,
+                                  header.data_offset,
+                                  Sequence(),
+                                  std::move(record),
+                                  std::move(blocks)));
+  }
+  co_return at == end ? Result<void>(success()) : Result<void>(Errc::corrupt);
 }
 
 /// Another copy cannot help.
@@ -241,45 +328,57 @@ Task<Result<void>> Copies::free_blocks(KeyId key,
 
 Task<Result<FencedKey>> Copies::fence(KeyPlace place, Epoch token) {
   const auto ask = [&](NodeClient& node) { return node.fence(place.key, token); };
-  const auto answers = co_await ask_all<net::FenceAnswer>(scheduler_, clients(place), ask);
-  FencedKey key;
-  Sequence known;  // committed for certain: on every copy
+  auto answers = co_await ask_all<net::FenceAnswer>(scheduler_, clients(place), ask);
   bool one_may_come = false;
   for (const auto& answer : answers) {
-    if (answer) known = std::max(known, answer->committed);
-  }
-  for (std::size_t i = 0; i < answers.size(); ++i) {
-    const auto& answer = answers[i];
-    const bool listed = i < place.copies.size();
-    const NodeId node = listed ? place.copies[i].node : nodes_.home().node();
     if (!answer && answer.error() == Errc::stale_token) co_return Errc::stale_token;
     if (!answer && severity(answer.error()) == 1) one_may_come = true;
-    // Of another incarnation nothing is believed: its folder was wiped, or is an older copy [H4].
-    const bool same_folder = answer && (!listed || place.copies[i].incarnation.is_none() ||
-                                        answer->incarnation == place.copies[i].incarnation);
-    const bool whole = same_folder && answer->length.last_sequence >= known;
-    if (!whole) {
-      key.away.push_back(node);
-      if (answer || severity(answer.error()) != 1) {
-        VMS_LOG(error,
-                "disk",
-                "key " << place.key.hex() << " on node " << node.hex() << " is not believed: "
-                       << (answer ? "another folder, or shorter than what was committed"
-                                  : to_string(answer.error())));
-      }
-      continue;
-    }
-    if (key.believed == 0 || answer->length.last_sequence < key.length.last_sequence) {
-      key.length = answer->length;
-    }
-    key.sealed = key.sealed || answer->sealed;
-    ++key.believed;
   }
-  if (key.believed > 0) co_return key;
+  const std::vector<bool> believed = believed_of(place, answers);
+  if (std::find(believed.begin(), believed.end(), true) != believed.end()) {
+    co_return co_await settle_fenced(std::move(place), token, std::move(answers));
+  }
   // The record names this key: that it is absent everywhere is damage, never emptiness (I9).
   const Error first = answers.front() ? Error(Errc::unknown) : answers.front().error();
   if (answers.size() == 1) co_return first == Errc::not_found ? Error(Errc::unknown) : first;
   co_return one_may_come ? Errc::unavailable : Errc::unknown;
+}
+
+Task<Result<FencedKey>> Copies::settle_fenced(KeyPlace place,
+                                              Epoch token,
+                                              std::vector<Result<net::FenceAnswer>> answers) {
+  const std::vector<bool> believed = believed_of(place, answers);
+  const std::vector<NodeClient*> nodes = clients(place);
+  FencedKey key;
+  key.length = choose_end(answers, believed);
+  NodeClient* whole = nullptr;
+  for (std::size_t i = 0; i < answers.size(); ++i) {
+    if (!believed[i]) continue;
+    key.sealed = key.sealed || answers[i]->sealed;
+    if (answers[i]->length == key.length) whole = nodes[i];
+  }
+  for (std::size_t i = 0; i < answers.size(); ++i) {
+    bool is_whole = believed[i];
+    // A longer one is cut when it is sealed.
+    if (is_whole && answers[i]->length.last_sequence < key.length.last_sequence) {
+      const auto completed =
+          co_await copy_tail(*whole, *nodes[i], place.key, token, answers[i]->length, key.length);
+      if (!completed && completed.error() == Errc::stale_token) co_return completed.error();
+      VMS_LOG(warning,
+              "disk",
+              "key " << place.key.hex() << ": a copy ended at record "
+                     << answers[i]->length.last_sequence.value << ", another at "
+                     << key.length.last_sequence.value << ": "
+                     << (completed ? "completed" : to_string(completed.error())));
+      is_whole = completed.has_value();
+    }
+    if (is_whole) {
+      ++key.believed;
+    } else {
+      key.away.push_back(i < place.copies.size() ? place.copies[i].node : nodes_.home().node());
+    }
+  }
+  co_return key;
 }
 
 // ---- any copy ----

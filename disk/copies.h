@@ -44,10 +44,10 @@ struct AllAnswer {
 
 /// A key as a takeover may believe it.
 struct FencedKey {
-  KeyLength length;          // the shortest that is believed
+  KeyLength length;          // where every believed copy reaches now
   bool sealed = false;       // on one of the copies
-  std::size_t believed = 0;  // copies of the recorded incarnation
-  std::vector<NodeId> away;  // did not answer, or are not believed
+  std::size_t believed = 0;  // copies of the recorded incarnation, completed
+  std::vector<NodeId> away;  // did not answer, are not believed, or could not be completed
 };
 
 struct CopyCount {
@@ -96,8 +96,10 @@ class Copies {
                                                DiskId disk,
                                                std::vector<net::NodeClient::FreeRun> runs,
                                                net::NodeClient::FreeReport report);
-  /// Fences every copy that answers. `unavailable`: none is believed that did, and one may yet
-  /// come; `unknown`: all answered, and none can be believed (I9).
+  /// Fences every copy that answers, and brings those that are believed to one length: that of a
+  /// sealed one, else of the longest, since a copy may have lost its tail unnoticed, and what
+  /// others have beyond it may have been acknowledged. `unavailable`: none is believed that did,
+  /// and one may yet come; `unknown`: all answered, and none can be believed (I9).
   [[nodiscard]] Task<Result<FencedKey>> fence(KeyPlace place, Epoch token);
 
   // ---- any key: any copy ----
@@ -112,6 +114,8 @@ class Copies {
 
  private:
   [[nodiscard]] std::vector<net::NodeClient*> clients(const KeyPlace& place);
+  [[nodiscard]] Task<Result<FencedKey>> settle_fenced(
+      KeyPlace place, Epoch token, std::vector<Result<net::FenceAnswer>> answers);
   /// In the order in which to ask: where it was found before, the ring's choice, all others.
   [[nodiscard]] std::vector<NodeId> candidates(KeyId key);
   template <class T, class Ask>

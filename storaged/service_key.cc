@@ -146,7 +146,7 @@ Result<AppendRequest> get_append(const NameCheck& names, wire::Frame& request) {
   VMS_TRY(append.data_offset, wire::get_blocks(message.data_offset()));
   append.committed = Sequence(message.committed());
   const bool fits = header.kind != wire::RecordKind::key_header &&
-                    header.sequence == append.sequence && header.epoch == append.token &&
+                    header.sequence == append.sequence && header.epoch <= append.token &&
                     header.data_offset == append.data_offset &&
                     header.block_count() * kBlockBytes == request.payload.size() &&
                     append.data_offset.value + header.block_count() <= BlockIndex::kEnd &&

@@ -27,6 +27,9 @@
 #endif
 #define NODES 2
 #define NONE 15
+#if !defined(SEAL_SHORTEST) && !defined(SEAL_LONGEST)
+#define COMPLETES  /* Copies::settle_fenced */
+#endif
 
 #define AT(n, k) ((n) * (KEYS + 1) + (k))       /* replica of key k on node n */
 #define OF(s, x, count) ((s) * (count) + (x))
@@ -46,6 +49,7 @@ typedef Replica {
 #endif
 };
 Replica replica[NODES * (KEYS + 1)];
+bool end_sealed;  /* of choose_end() */
 byte fault_node = NONE;  /* the node that lost something; one in all, R - 1 of a key's replicas */
 
 /* The disk's record (meta/records.proto). Each change is one compare-and-set. */
@@ -239,7 +243,7 @@ inline create(me, k) {
 
 /* The node's part of seal: BlockStore::State::seal_at. */
 inline seal(me, n, k, end) {
-#ifdef COMPLETE_TAILS
+#ifdef COMPLETES
   do
   :: replica[AT(n, k)].length < end ->
     replica[AT(n, k)].length++;
@@ -259,7 +263,7 @@ inline seal(me, n, k, end) {
   od;
   s_ = 0
 }
-#ifdef COMPLETE_TAILS
+#ifdef COMPLETES
 #define REACHES(n, k, end) true
 #else
 #define REACHES(n, k, end) (replica[AT(n, k)].length >= (end))
@@ -268,10 +272,10 @@ inline seal(me, n, k, end) {
   (BELIEVED(n, k) &&                                                           \
    ((replica[AT(n, k)].sealed && replica[AT(n, k)].length == (end)) ||         \
     (!replica[AT(n, k)].sealed && REACHES(n, k, end))))
-#ifdef COMPLETE_TAILS
-#define NOT_SEALED(n) length[n] = NONE  /* no longer counted */
+#ifdef COMPLETES
+#define NOT_COUNTED(n) length[n] = NONE
 #else
-#define NOT_SEALED(n) true
+#define NOT_COUNTED(n) true
 #endif
 #ifdef ROLL_SEALS_PLACED
 #define ROLL_END placed
@@ -284,7 +288,9 @@ inline try_seal(me, n, k, end) {
   :: BELIEVED(n, k) && replica[AT(n, k)].token > TOKEN(me) -> goto stopped
   :: BELIEVED(n, k) && replica[AT(n, k)].token <= TOKEN(me) && length[n] != NONE &&
      TAKES_SEAL(me, n, k, end) -> seal(me, n, k, end)
-  :: else  /* `wrong_offset`, or it has lost the key */
+  /* `wrong_offset` or `sealed`, or it has lost the key. Of the second node not in the scopes that
+     are searched: */
+  :: else -> NOT_COUNTED(n)  /* never */
   fi
 }
 
@@ -347,11 +353,11 @@ inline go_back(n) {  /* its folder is put back from a copy made when the keys we
 #ifdef FAULT_TAIL
 /* The newest record is gone without anybody noticing (a group that rotted, a device that lied):
    only where another replica knows it committed is this something that can be told. */
-#ifdef TAIL_BEFORE_ANNOUNCED
-#define KNOWN_ELSEWHERE(n, k) true
-#else
+#ifdef ONLY_ANNOUNCED
 #define KNOWN_ELSEWHERE(n, k)                                                         \
   (BELIEVED(1 - (n), k) && replica[AT(1 - (n), k)].committed >= replica[AT(n, k)].length)
+#else
+#define KNOWN_ELSEWHERE(n, k) true
 #endif
 #define CAN_LOSE_TAIL(n, k)                                                           \
   (BELIEVED(n, k) && !replica[AT(n, k)].sealed && replica[AT(n, k)].length > base[k] && \
@@ -421,8 +427,9 @@ inline fence(me, n) {
   fi
 }
 
-/* The length to seal at: the shortest believed one; one that is shorter than a committed length
-   that somebody knows is damaged. */
+/* Copies::settle_fenced. The length to seal at: that of a sealed replica, else the longest believed
+   one, to which the others are completed; one that is shorter than a committed length that somebody
+   knows is damaged. */
 inline choose_end() {
 #if defined(FAULT_TAIL) && !defined(CUT_BELOW_COMMITTED)
   n_ = 0;
@@ -437,15 +444,19 @@ inline choose_end() {
   od;
 #endif
   end = NONE;
+  end_sealed = false;
   n_ = 0;
   do
   :: n_ < NODES ->
     if
-#ifdef COMPLETE_TAILS
-    /* one that a roll, or a taker before, has sealed: what lies behind was never committed */
-    :: length[n_] != NONE && replica[AT(n_, key)].sealed -> end = length[n_]; n_ = NODES - 1
-    :: length[n_] != NONE && !replica[AT(n_, key)].sealed && (end == NONE || length[n_] > end) ->
-      end = length[n_]
+#ifdef COMPLETES
+    /* one that a roll, or a taker before, has sealed: what lies behind was never committed; of two
+       that were sealed differently the longer, the other is no longer counted */
+    :: length[n_] != NONE && (end == NONE ||
+        (replica[AT(n_, key)].sealed && !end_sealed) ||
+        (replica[AT(n_, key)].sealed == end_sealed && length[n_] > end)) ->
+      end = length[n_];
+      end_sealed = replica[AT(n_, key)].sealed
 #elif defined(SEAL_LONGEST)
     :: length[n_] != NONE && (end == NONE || length[n_] > end) -> end = length[n_]
 #else
@@ -456,7 +467,8 @@ inline choose_end() {
     n_++
   :: else -> break
   od;
-  n_ = 0
+  n_ = 0;
+  end_sealed = false
 }
 
 /* Of the replicas that did not lose anything. */
@@ -574,11 +586,11 @@ proctype session(byte me) {
   atomic {
     if
     :: try_seal(me, 0, key, end)
-    :: NOT_SEALED(0)
+    :: NOT_COUNTED(0)
     fi;
     if
     :: try_seal(me, 1, key, end)
-    :: NOT_SEALED(1)
+    :: NOT_COUNTED(1)
     fi
   };
   /* `settle`: the seal and the state in one change of the record; only then it serves. */

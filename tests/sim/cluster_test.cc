@@ -337,6 +337,32 @@ TEST_F(Cluster, I2_what_a_takeover_serves_stays) {
   EXPECT_EQ(read(b_, disk, 0, 8), served);
 }
 
+// A device that lied about its newest syncs, or a torn end that was none: the copy is shorter, and
+// nothing tells so. Whatever others have behind its end may have been acknowledged.
+TEST_F(Cluster, I1_copy_that_lost_its_tail_is_completed) {
+  create("d", kBlocks, 2);
+  DiskPtr disk = open(a_, "d");
+  write(a_, disk, 0, 8, 1);
+  flush(a_, disk);
+  const auto [one, other] = copies_of("d");
+  world_.run_for(std::chrono::seconds(3));  // what was committed is told
+  one->files().freeze();                    // from here on it lies
+  write(a_, disk, 0, 6, 2);
+  flush(a_, disk);
+  const KeyId key = open_key("d");
+  bury(a_, Death::power);
+  kill(*one, Death::power);
+  start(*one);
+  start_host(a_);
+  disk = open(b_, "d");
+  EXPECT_EQ(read(b_, disk, 0, 8), (Tags{2, 2, 2, 2, 2, 2, 1, 1}));
+  const auto blocks = blocks_of(key);
+  ASSERT_EQ(blocks.size(), 2U);
+  EXPECT_EQ(blocks[0], blocks[1]);
+  kill(*other, Death::power);
+  EXPECT_EQ(read(b_, disk, 0, 8), (Tags{2, 2, 2, 2, 2, 2, 1, 1}));
+}
+
 TEST_F(Cluster, H9_copy_that_is_away_is_waited_for) {
   create("d", kBlocks, 1);
   DiskPtr disk = open(a_, "d");
