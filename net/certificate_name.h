@@ -29,7 +29,7 @@ struct CertificateName {
   StoreId store;
   Role role = Role::read_only;
   std::vector<std::string> disks;  // of a client: patterns of names; none: every disk
-  std::string person;              // the common name: for people and logs, decides nothing
+  std::string person;  // the common name: for people and logs; of a node its record names it, too
 };
 
 inline constexpr std::size_t kDiskPatternsMax = 16;

@@ -85,6 +85,8 @@ struct NodeClient::State final : MetaTransport, std::enable_shared_from_this<Sta
   static Task<Answer> serve_disk_call(Ptr state, wire::Frame request);
   static Task<Result<SessionInfo>> wait_connected(Ptr state, std::optional<TimePoint> deadline);
   void note_failure(const Error& error);
+  /// A node that shows another's certificate must not pass for it, whatever it says of itself.
+  [[nodiscard]] bool is_expected(const CertificateName& shown);
   void stop();
   /// Where to dial now. A session that ended, or came to nothing, is followed by one elsewhere.
   [[nodiscard]] const Endpoint& endpoint() const noexcept {
@@ -108,6 +110,7 @@ struct NodeClient::State final : MetaTransport, std::enable_shared_from_this<Sta
   std::size_t attempts = 0;
   std::optional<Error> refusal;
   bool told_foreign = false;  // once for each time that it happens
+  bool told_other = false;    // the same
 };
 
 NodeClient::NodeClient(Scheduler& scheduler, Dialer& dialer, ClientOptions options)
@@ -128,6 +131,9 @@ bool NodeClient::is_connected() const noexcept {
 }
 NodeId NodeClient::node() const noexcept {
   return state_->info.node;
+}
+const std::string& NodeClient::certificate() const noexcept {
+  return state_->info.certificate;
 }
 std::uint64_t NodeClient::session_count() const noexcept {
   return state_->sessions;
@@ -197,8 +203,24 @@ void NodeClient::State::note_failure(const Error& error) {
   changed.pulse();
 }
 
+bool NodeClient::State::is_expected(const CertificateName& shown) {
+  if (options.certificate.empty() || shown.person == options.certificate) return true;
+  if (!std::exchange(told_other, true)) {
+    VMS_LOG(error,
+            "tls",
+            endpoint().text << " shows the certificate of '" << shown.person << "', not of '"
+                            << options.certificate << "': it is taken for absent");
+  }
+  return false;
+}
+
 /// One session, from hello to its end; false when it never came up.
 Task<bool> NodeClient::State::run_session(Ptr state, std::unique_ptr<Connection> connection) {
+  const auto shown = connection->peer().certificate;
+  if (shown && !state->is_expected(*shown)) {
+    connection->close();
+    co_return false;
+  }
   const auto serve_request = [weak = state->weak_from_this()](wire::Frame request) {
     return serve(weak.lock(), std::move(request));
   };
@@ -216,8 +238,10 @@ Task<bool> NodeClient::State::run_session(Ptr state, std::unique_ptr<Connection>
     co_return false;
   }
   state->info = *greeted;
+  if (shown) state->info.certificate = shown->person;
   state->refusal.reset();
   state->told_foreign = false;
+  state->told_other = false;
   ++state->sessions;
   state->connected = true;
   state->changed.pulse();

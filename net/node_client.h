@@ -42,6 +42,7 @@ struct SessionInfo {
   std::uint64_t start_count = 0;
   SessionId session;
   bool same_host = false;
+  std::string certificate;  // name in the one that the node shows over TLS, else empty
 };
 
 struct ClientOptions {
@@ -51,6 +52,7 @@ struct ClientOptions {
   std::uint32_t pid = 0;
   std::optional<StoreId> store;               // refuse any other store
   std::optional<NodeId> node;                 // take any other node there for an absent one
+  std::string certificate;                    // and one that shows another name over TLS
   std::chrono::milliseconds retry_first{20};  // reconnect pause, doubled up to retry_last
   std::chrono::milliseconds retry_last{1000};
 };
@@ -118,6 +120,8 @@ class NodeClient {
   [[nodiscard]] bool is_connected() const noexcept;
   /// The node of the newest session; none before the first.
   [[nodiscard]] NodeId node() const noexcept;
+  /// As in SessionInfo.
+  [[nodiscard]] const std::string& certificate() const noexcept;
   /// Rises with every new session; whoever holds disks registers them again when it changed.
   [[nodiscard]] std::uint64_t session_count() const noexcept;
   /// Resumes when the session is lost or a new one is up.

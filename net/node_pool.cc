@@ -91,12 +91,16 @@ void NodePool::note(const meta::Entry& entry, bool removed) {
   Member& member = known == nodes_.end() ? nodes_[id] : known->second;
   member.weight = record->weight();
   member.zone = record->zone();
-  if (member.address == record->address()) return;
+  const bool is_same =
+      member.address == record->address() && member.certificate == record->certificate();
+  if (is_same) return;
   member.address = record->address();
+  member.certificate = record->certificate();
   retire(std::exchange(member.client, nullptr));
   ClientOptions options = common_;
   options.endpoint.text = member.address;
   options.node = id;
+  options.certificate = member.certificate;
   if (options.endpoint.text.empty()) return;
   member.client = std::make_unique<NodeClient>(scheduler_, dialer_, std::move(options));
   member.started = false;
@@ -119,8 +123,8 @@ void NodePool::rebuild() {
   if (home_ != nullptr) {
     std::vector<Endpoint> elsewhere;
     for (const auto& [id, member] : nodes_) {
-      const bool is_home = id == home_->node();
-      if (!is_home && !member.address.empty()) elsewhere.push_back(Endpoint{member.address});
+      const bool here = is_home(id, member);
+      if (!here && !member.address.empty()) elsewhere.push_back(Endpoint{member.address});
     }
     home_->set_alternatives(std::move(elsewhere));
   }
@@ -132,13 +136,21 @@ void NodePool::rebuild() {
   ring_ = ring::Ring(std::move(*set));
 }
 
+bool NodePool::is_home(NodeId id, const Member& member) const {
+  if (home_ == nullptr || home_->node() != id) return false;
+  const std::string& shown = home_->certificate();  // none on a unix socket
+  return shown.empty() || member.certificate.empty() || shown == member.certificate;
+}
+
 NodeClient* NodePool::find(NodeId id) {
   const auto found = nodes_.find(id);
-  const bool is_home = home_ != nullptr && home_->node() == id;
-  if (found == nodes_.end()) return is_home && nodes_.empty() ? home_ : nullptr;
+  if (found == nodes_.end()) {
+    const bool is_only = home_ != nullptr && home_->node() == id && nodes_.empty();
+    return is_only ? home_ : nullptr;
+  }
   Member& member = found->second;
   // Home has a session already, on its own host by the unix socket.
-  if (is_home && (home_->is_connected() || member.address.empty())) return home_;
+  if (is_home(id, member) && (home_->is_connected() || member.address.empty())) return home_;
   if (member.client == nullptr || id == self_) return nullptr;
   if (!std::exchange(member.started, true)) member.client->start();
   return member.client.get();

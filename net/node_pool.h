@@ -59,6 +59,7 @@ class NodePool {
  private:
   struct Member {
     std::string address;
+    std::string certificate;
     std::uint32_t weight = 1;
     std::string zone;
     std::unique_ptr<NodeClient> client;  // null without an address
@@ -67,6 +68,8 @@ class NodePool {
   };
   [[nodiscard]] Task<Result<void>> follow();
   void note(const meta::Entry& entry, bool removed);
+  /// The home node's session is with this one, as far as its certificate tells.
+  [[nodiscard]] bool is_home(NodeId id, const Member& member) const;
   void retire(std::unique_ptr<NodeClient> client);
   void rebuild();
   /// The members as they are now; answers the revision of that.

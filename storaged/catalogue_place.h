@@ -9,10 +9,9 @@
 
 #include "base/files.h"
 #include "base/result.h"
+#include "storaged/identity.h"
 
 namespace vmstore::storaged {
-
-inline constexpr std::string_view kPlaceFile = "catalogue.place";
 
 struct CataloguePlace {
   enum class Kind {

@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -25,12 +26,15 @@ constexpr const char* kDefaultFile = "/etc/vmstore/vmstore.toml";
 constexpr std::string_view kUnixPrefix = "unix:";
 constexpr std::string_view kSection = "node";
 constexpr std::string_view kEtcdPrefix = "etcd=";
+constexpr std::uint32_t kWeightMax = 1000;
 
 constexpr const char* kDescription =
     "vmstored - the storage node of VMStore\n\n"
     "Examples:\n"
     "  vmstored --create --data /var/lib/vmstore          make a store and serve it\n"
-    "  vmstored -d /var/lib/vmstore --http 127.0.0.1:9650   serve it, with metrics\n";
+    "  vmstored -d /var/lib/vmstore --http 127.0.0.1:9650   serve it, with metrics\n"
+    "  vmstored -d DIR --join STORE --meta etcd=URL --listen ADDRESS:PORT --tls-...   one more "
+    "node\n";
 
 Result<LogLevel> parse_level(std::string_view text) {
   if (text == "debug") return LogLevel::debug;
@@ -58,6 +62,24 @@ bool is_tcp(std::string_view endpoint) {
   return net::parse_endpoint(address, net::Reach::everywhere).has_value();
 }
 
+/// An address that others can dial: no wildcard, and a port.
+bool can_be_dialled(std::string_view endpoint) {
+  if (!is_tcp(endpoint)) return false;
+  const net::Endpoint text{std::string(endpoint)};
+  const auto address = net::parse_endpoint(text, net::Reach::everywhere);
+  const std::string host = net::host_of(*address);
+  return host != "0.0.0.0" && host != "::" && !net::endpoint_of(*address).text.ends_with(":0");
+}
+
+bool apply_weight(const std::string& text, Config& config) {
+  std::uint32_t weight = 0;
+  const char* const end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, weight);
+  if (parsed.ec != std::errc() || parsed.ptr != end || weight > kWeightMax) return false;
+  config.weight = weight;
+  return true;
+}
+
 bool are_endpoints(std::string_view listen) {
   const auto all = listen_endpoints(listen);
   return !all.empty() && std::all_of(all.begin(), all.end(), [](const std::string& each) {
@@ -76,6 +98,17 @@ constexpr std::array kSettings{
               config.listen = text;
               return are_endpoints(text);
             }},
+    Setting{"announce",
+            [](const std::string& text, Config& config) {
+              config.announce = text;
+              return can_be_dialled(text);
+            }},
+    Setting{"zone",
+            [](const std::string& text, Config& config) {
+              config.zone = text;
+              return is_valid_name_part(text);
+            }},
+    Setting{"weight", apply_weight},
     Setting{"http",
             [](const std::string& text, Config& config) {
               config.http = text == "off" ? "" : text;
@@ -135,6 +168,12 @@ constexpr std::array<FlagText, kSettings.size()> kFlags{{
      "ENDPOINT,...",
      "Where to serve: unix:PATH, and with TLS ADDRESS:PORT (default: vmstored.sock in the data "
      "folder)"},
+    {"--announce",
+     "ADDRESS:PORT",
+     "Where the other nodes and the clients of the store reach this node (default: the first TCP "
+     "address of --listen)"},
+    {"--zone", "NAME", "Copies of a block go to different zones: a rack, a room"},
+    {"--weight", "NUMBER", "This node's share of the keys, beside the others (default 1)"},
     {"--http",
      "ADDRESS",
      "Health and metrics: loopback HOST:PORT (port 0: any free one), unix:PATH or off"},
@@ -244,6 +283,20 @@ int fail(const std::string& what) {
   return kExitUsage;
 }
 
+std::optional<std::string> check_join(const Config& config) {
+  if (config.join.is_none()) return std::nullopt;
+  if (config.create || config.rebuild_meta || config.migrate_meta || !config.restore_meta.empty()) {
+    return "--join excludes --create, --rebuild-meta, --migrate-meta and --restore-meta";
+  }
+  if (config.etcd.empty()) return "--join needs the store's --meta etcd=URL[,URL...]";
+  if (!config.tls.complete()) return "--join needs --tls-ca, --tls-cert and --tls-key";
+  if (announced_address(config).empty()) {
+    return "--join needs an address for the other nodes: --listen ADDRESS:PORT, and --announce if "
+           "that is none that they can dial";
+  }
+  return std::nullopt;
+}
+
 std::optional<std::string> check(const Config& config) {
   if (config.data_folder.empty()) return "no data folder: give --data DIR";
   if (config.create && config.rebuild_meta) return "--create and --rebuild-meta exclude each other";
@@ -262,6 +315,7 @@ std::optional<std::string> check(const Config& config) {
     return "--restore-meta excludes --create and --rebuild-meta";
   }
   if (config.accept_loss && !restore) return "--accept-loss belongs to --restore-meta";
+  if (auto wrong = check_join(config)) return wrong;
   if (!config.tls.empty() && !config.tls.complete()) {
     return "TLS needs all of --tls-ca, --tls-cert and --tls-key";
   }
@@ -280,6 +334,14 @@ bool serves(const Config& config) {
 /// What is no setting: how this one run behaves.
 void add_modes(CLI::App& app, Config& config) {
   app.add_flag("--create", config.create, "Make a store if the data folder is empty");
+  const auto parse_store = [&config](const std::string& text) {
+    const auto store = StoreId::parse(text);
+    if (!store || store->is_none()) throw CLI::ValidationError("--join", "32 hex digits");
+    config.join = *store;
+  };
+  app.add_option_function<std::string>(
+         "--join", parse_store, "Become a node of that store if the data folder is empty")
+      ->type_name("STORE");
   app.add_option("--store-file",
                  config.store_file,
                  "File outside of the data folder that remembers its store: once written, no store "
@@ -325,6 +387,14 @@ std::vector<std::string> listen_endpoints(std::string_view listen) {
     listen.remove_prefix(std::min(comma + 1, listen.size()));
   }
   return endpoints;
+}
+
+std::string announced_address(const Config& config) {
+  if (!config.announce.empty()) return config.announce;
+  for (const std::string& endpoint : listen_endpoints(config.listen)) {
+    if (can_be_dialled(endpoint)) return endpoint;
+  }
+  return {};
 }
 
 std::optional<FileProblem> apply_config_text(std::string_view text,

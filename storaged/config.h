@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/ids.h"
 #include "base/log.h"
 #include "base/result.h"
 #include "net/tls_context.h"
@@ -20,6 +21,9 @@ struct Config {
   /// unix:PATH, ADDRESS:PORT (with TLS), or several, with commas; when none is given,
   /// <data folder>/vmstored.sock, or empty if this run serves nothing.
   std::string listen;
+  std::string announce;  // ADDRESS:PORT; empty: the first TCP address of `listen`
+  std::optional<std::string> zone;
+  std::optional<std::uint32_t> weight;
   net::TlsFiles tls;
   std::string http;  // unix:PATH or loopback HOST:PORT; empty: none
   std::string etcd;  // where the catalogue is: http://HOST:PORT[,...]; empty: in the data folder
@@ -27,6 +31,7 @@ struct Config {
   std::uint64_t reserve_bytes = 0;
   LogLevel log_level = LogLevel::info;
   bool create = false;
+  StoreId join;  // become a node of this store, if the folder is none yet; none: do not
   /// Outside of the data folder; see storaged/remembered_store.h. Empty: nothing is remembered.
   std::string store_file;
   bool rebuild_meta = false;
@@ -42,6 +47,10 @@ struct Config {
 [[nodiscard]] std::optional<std::string> unix_path(std::string_view endpoint);
 /// The parts of `listen`.
 [[nodiscard]] std::vector<std::string> listen_endpoints(std::string_view listen);
+
+/// Where the other nodes of the store are to reach this one: empty when nothing that it listens at
+/// can be reached from elsewhere under the same address and port.
+[[nodiscard]] std::string announced_address(const Config& config);
 
 /// A program that goes on has a config; one that ends (an error, --help, --version) has the exit
 /// code, and has said why.

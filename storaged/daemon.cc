@@ -44,7 +44,8 @@ constexpr std::uint64_t kReserveBytesMax = limits::kGiB;
 constexpr std::uint64_t kReserveBytesMin = 16 * limits::kMiB;  // but no more than a 32nd of all
 
 Result<void> open_data_folder(const Config& config, std::unique_ptr<PosixFiles>& files) {
-  if (config.create && ::mkdir(config.data_folder.c_str(), kFolderMode) != 0 && errno != EEXIST) {
+  const bool may_make = config.create || !config.join.is_none();
+  if (may_make && ::mkdir(config.data_folder.c_str(), kFolderMode) != 0 && errno != EEXIST) {
     const Error error = last_os_error();
     VMS_LOG(error, "node", config.data_folder << ": cannot be made: " << to_string(error));
     return error;
@@ -156,6 +157,8 @@ struct Daemon::State {
   std::unique_ptr<meta::RocksStore> rocks;  // one of these two
   std::unique_ptr<net::MetaEtcd> etcd;
   std::unique_ptr<meta::LoggedStore> meta;
+  std::shared_ptr<const net::TlsContext> tls;  // none: unix sockets only
+  std::unique_ptr<net::AsioDialer> dialer;     // to other nodes; none: there are none
   std::unique_ptr<Node> node;
   std::vector<std::unique_ptr<net::Listener>> listeners;
   std::string endpoint;  // where they listen
@@ -163,19 +166,42 @@ struct Daemon::State {
   bool stopping = false;
   bool stopped = false;
 
+  [[nodiscard]] Result<void> check_store_to_join();
   [[nodiscard]] Result<void> open_folder();
   [[nodiscard]] Result<void> open_rocks();
-  [[nodiscard]] Result<void> open_etcd();
+  [[nodiscard]] Result<void> open_etcd(bool may_make);
   [[nodiscard]] Result<void> settle_new_in_etcd();
   [[nodiscard]] Result<void> open_catalogue();
   [[nodiscard]] Result<void> start_node();
   [[nodiscard]] Result<void> listen();
   [[nodiscard]] Result<void> serve_http();
   [[nodiscard]] Result<void> listen_at(const std::string& where);
-  [[nodiscard]] Result<std::shared_ptr<const net::TlsContext>> load_tls() const;
+  [[nodiscard]] Result<void> load_tls(StoreId store);
   [[nodiscard]] Task<void> accept(net::Listener& listener);
   [[nodiscard]] Task<void> close_listeners();
 };
+
+/// Before a folder becomes a node of it: it is the store that was named, in an etcd that has it.
+Result<void> Daemon::State::check_store_to_join() {
+  VMS_CHECK(open_etcd(false));
+  VMS_TRY(const auto found, net::block_on(*io, etcd->get(std::string(meta::kStoreKey))));
+  if (!found.entry) {
+    VMS_LOG(error, "node", "that etcd has no store yet; nothing was changed");
+    return Errc::not_found;
+  }
+  const auto record = meta::decode<meta::pb::StoreRecord>(found.entry->value);
+  if (!record) {
+    VMS_LOG(error, "node", "the catalogue's store record: " << to_string(record.error()));
+    return record.error();
+  }
+  const auto store = meta::from_pb<StoreId>(record->id());
+  if (store == config.join) return success();
+  VMS_LOG(error,
+          "node",
+          "that etcd has the catalogue of store " << store.hex() << ", not of " << config.join.hex()
+                                                  << "; nothing was changed");
+  return Errc::foreign_store;
+}
 
 /// The data folder, with the store that was there before if one is remembered.
 Result<void> Daemon::State::open_folder() {
@@ -190,10 +216,16 @@ Result<void> Daemon::State::open_folder() {
     expected = *remembered;
   }
   if (expected) config.create = false;
-  const auto missing = config.create ? DataFolder::Missing::create : DataFolder::Missing::refuse;
+  const bool joins = !config.join.is_none() && !expected;
+  const bool may_make = config.create || joins;
+  const auto missing = may_make ? DataFolder::Missing::create : DataFolder::Missing::refuse;
   Result<void> opened = open_data_folder(config, files);
   if (opened) {
-    auto taken = DataFolder::open(*files, missing, random);
+    // First, so that a folder that is to join never gets a catalogue of its own.
+    const auto settle = [&] {
+      return joins ? write_place(*files, CataloguePlace{CataloguePlace::Kind::etcd}) : success();
+    };
+    auto taken = DataFolder::open(*files, missing, random, config.join, settle);
     if (taken) folder = std::move(*taken);
     if (!taken) opened = taken.error();
   }
@@ -212,6 +244,13 @@ Result<void> Daemon::State::open_folder() {
             "node",
             config.data_folder << " holds store " << found.hex() << ", but " << config.store_file
                                << " remembers store " << *expected << "; nothing was changed");
+    return Errc::foreign_store;
+  }
+  if (!config.join.is_none() && found != config.join) {
+    VMS_LOG(error,
+            "node",
+            config.data_folder << " holds store " << found.hex() << ", not " << config.join.hex()
+                               << "; nothing was changed");
     return Errc::foreign_store;
   }
   return remembers ? remember_store(config.store_file, config.data_folder, found) : success();
@@ -245,13 +284,15 @@ Result<void> Daemon::State::open_rocks() {
   return success();
 }
 
-Result<void> Daemon::State::open_etcd() {
+/// `may_make`: a catalogue for a new store, where none is.
+Result<void> Daemon::State::open_etcd(bool may_make) {
+  if (etcd) return success();
   net::EtcdOptions options;
   VMS_TRY(options.endpoints, net::parse_etcd_urls(config.etcd));
-  auto opened = net::block_on(*io, open_etcd_task(*io, options, folder->is_new(), random.u64()));
+  auto opened = net::block_on(*io, open_etcd_task(*io, options, may_make, random.u64()));
   if (opened) {
     etcd = std::move(*opened);
-    return folder->is_new() ? settle_new_in_etcd() : success();
+    return success();
   }
   VMS_LOG(error, "node", "catalogue in etcd " << config.etcd << ": " << to_string(opened.error()));
   if (opened.error() == Errc::not_found) {
@@ -284,7 +325,14 @@ Result<void> Daemon::State::settle_new_in_etcd() {
 Result<void> Daemon::State::open_catalogue() {
   VMS_TRY(const CataloguePlace place, read_place(*files));
   VMS_CHECK(check_place(place, !config.etcd.empty(), folder->is_new()));
-  VMS_CHECK(config.etcd.empty() ? open_rocks() : open_etcd());
+  if (config.etcd.empty()) {
+    VMS_CHECK(open_rocks());
+  } else {
+    // One that is to join, or was settled, has its catalogue there already.
+    const bool may_make = folder->is_new() && place.kind == CataloguePlace::Kind::embedded;
+    VMS_CHECK(open_etcd(may_make));
+    if (folder->is_new()) VMS_CHECK(settle_new_in_etcd());
+  }
   meta::MetaStore* const backend = rocks ? static_cast<meta::MetaStore*>(rocks.get()) : etcd.get();
   meta::LoggedStore::Parts parts{
       *io, *pool, *files, std::string(kCatalogueFile), *backend, rocks.get()};
@@ -324,7 +372,14 @@ Result<void> Daemon::State::start_node() {
   options.version = VMSTORE_VERSION;
   options.collect_by_itself = config.collect_by_itself;
   options.journal_pool = journal_pool.get();
-  const NodeParts parts{*io, *pool, *files, *folder, *meta, random, ballast.get()};
+  if (!config.etcd.empty()) {  // else nobody can join
+    options.address = announced_address(config);
+    options.certificate = tls ? tls->own().person : "";
+    options.zone = config.zone;
+    options.weight = config.weight;
+    dialer = std::make_unique<net::AsioDialer>(*io, tls);
+  }
+  const NodeParts parts{*io, *pool, *files, *folder, *meta, random, ballast.get(), dialer.get()};
   node = std::make_unique<Node>(parts, std::move(options));
   const auto started = net::block_on(*io, node->start());
   if (!started) VMS_LOG(error, "node", "cannot start: " << to_string(started.error()));
@@ -332,10 +387,11 @@ Result<void> Daemon::State::start_node() {
 }
 
 /// The node's own certificate: one of another store would turn everybody away.
-Result<std::shared_ptr<const net::TlsContext>> Daemon::State::load_tls() const {
-  VMS_TRY(auto tls, net::TlsContext::load(config.tls));
+Result<void> Daemon::State::load_tls(StoreId store) {
+  if (tls || config.tls.empty()) return success();
+  VMS_TRY(tls, net::TlsContext::load(config.tls));
   const std::string& file = config.tls.certificate;
-  if (tls->own().store != folder->identity().store) {
+  if (tls->own().store != store) {
     VMS_LOG(error, "node", file << " is of another store, " << tls->own().store.hex());
     return Errc::foreign_store;
   }
@@ -343,7 +399,7 @@ Result<std::shared_ptr<const net::TlsContext>> Daemon::State::load_tls() const {
     VMS_LOG(error, "node", file << " is not a node's: " << net::role_name(tls->own().role));
     return Errc::invalid_argument;
   }
-  return tls;
+  return success();
 }
 
 Result<void> Daemon::State::listen_at(const std::string& where) {
@@ -352,8 +408,7 @@ Result<void> Daemon::State::listen_at(const std::string& where) {
   if (unix_path(where)) {
     VMS_TRY(opened, net::AsioListener::listen(*io, net::Endpoint{where}, net::ListenOptions()));
   } else {
-    VMS_TRY(auto tls, load_tls());
-    VMS_TRY(auto secured, net::TlsListener::listen(*io, net::Endpoint{where}, std::move(tls)));
+    VMS_TRY(auto secured, net::TlsListener::listen(*io, net::Endpoint{where}, tls));
     at = secured->endpoint().text;
     opened = std::move(secured);
   }
@@ -426,11 +481,16 @@ Daemon::~Daemon() {
 
 Result<void> Daemon::start() {
   State& s = *state_;
+  s.io = std::make_unique<net::IoThread>("vmstored");
+  if (!s.config.join.is_none()) {
+    VMS_CHECK(s.load_tls(s.config.join));
+    VMS_CHECK(s.check_store_to_join());
+  }
   VMS_CHECK(s.open_folder());
   VMS_CHECK(check_punching(*s.files, s.config.allow_without_punching));
   s.ballast = std::make_unique<Ballast>(*s.files);
   s.ballast->make_room(false);  // the start writes, too: its count, RocksDB's tables and log
-  s.io = std::make_unique<net::IoThread>("vmstored");
+  VMS_CHECK(s.load_tls(s.folder->identity().store));
   s.pool = std::make_unique<ThreadPool>(kWorkers);
   s.journal_pool = std::make_unique<ThreadPool>(kJournalWorkers);
   VMS_CHECK(s.open_catalogue());
@@ -455,6 +515,7 @@ void Daemon::stop() {
   if (s.io) s.io->stop();
   s.listeners.clear();
   s.node.reset();
+  s.dialer.reset();
   s.meta.reset();
   s.rocks.reset();
   s.etcd.reset();

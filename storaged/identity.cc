@@ -22,8 +22,8 @@ constexpr std::size_t kIdentityBytesMax = 4096;
 /// What may lie in a folder that is still to become a store: ours of a start that was cut short,
 /// what mkfs leaves, and sockets that a supervisor made for us.
 bool may_be_in_new_folder(std::string_view name) noexcept {
-  constexpr std::array<std::string_view, 4> kAllowed{
-      kLockFile, "lost+found", "store.new", "probe.tmp"};
+  constexpr std::array<std::string_view, 6> kAllowed{
+      kLockFile, kPlaceFile, "catalogue.place.new", "lost+found", "store.new", "probe.tmp"};
   return std::find(kAllowed.begin(), kAllowed.end(), name) != kAllowed.end() ||
          name.ends_with(".sock");
 }
@@ -78,10 +78,12 @@ Result<Identity> decode_identity(ByteSpan bytes) {
   return identity;
 }
 
-Result<std::unique_ptr<DataFolder>> DataFolder::open(Files& files,
-                                                     Missing missing,
-                                                     Random& random,
-                                                     StoreId join) {
+Result<std::unique_ptr<DataFolder>> DataFolder::open(
+    Files& files,
+    Missing missing,
+    Random& random,
+    StoreId join,
+    const std::function<Result<void>()>& before_new) {
   VMS_TRY(const auto names, files.list(""));
   const bool has_identity = std::binary_search(names.begin(), names.end(), kIdentityFile);
   const auto foreign = std::find_if_not(names.begin(), names.end(), may_be_in_new_folder);
@@ -110,6 +112,7 @@ Result<std::unique_ptr<DataFolder>> DataFolder::open(Files& files,
   // Looked at again below the lock: another process may have made the store meanwhile.
   auto content = read_file(files, kIdentityFile, kIdentityBytesMax);
   if (!content && content.error() == Errc::not_found && !has_identity) {
+    if (before_new) VMS_CHECK(before_new());
     Identity identity;
     identity.store = join.is_none() ? random.id128<StoreId>() : join;
     identity.node = random.id128<NodeId>();

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string_view>
@@ -28,6 +29,7 @@ inline constexpr std::string_view kIdentityFile = "store";
 inline constexpr std::string_view kLockFile = "lock";
 inline constexpr std::string_view kMetaFolder = "meta";
 inline constexpr std::string_view kCatalogueFile = "catalogue";
+inline constexpr std::string_view kPlaceFile = "catalogue.place";  // see catalogue_place.h
 
 struct Identity {
   StoreId store;
@@ -49,11 +51,14 @@ class DataFolder {
   enum class Missing { create, refuse };
   /// Takes the folder. `busy`: another process has it. `foreign_store`: it holds something else.
   /// `not_found`: it is empty and `missing` is refuse. Each is logged with what to do. A new folder
-  /// becomes a node of the store `join`, or the first one of a new store.
-  [[nodiscard]] static Result<std::unique_ptr<DataFolder>> open(Files& files,
-                                                                Missing missing,
-                                                                Random& random,
-                                                                StoreId join = StoreId());
+  /// becomes a node of the store `join`, or the first one of a new store; `before_new` is called
+  /// first, with the folder taken, and may refuse.
+  [[nodiscard]] static Result<std::unique_ptr<DataFolder>> open(
+      Files& files,
+      Missing missing,
+      Random& random,
+      StoreId join = StoreId(),
+      const std::function<Result<void>()>& before_new = {});
   DataFolder(const DataFolder&) = delete;
   DataFolder& operator=(const DataFolder&) = delete;
 

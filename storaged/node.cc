@@ -16,6 +16,7 @@ namespace vmstore::storaged {
 namespace {
 
 constexpr Duration kHousePause = std::chrono::seconds(10);
+constexpr Duration kMeetWait = std::chrono::seconds(2);
 constexpr Duration kTrashPause = std::chrono::minutes(10);
 // Sessions of different starts never share a number: a lease or an event of an older one is
 // recognised.
@@ -48,8 +49,7 @@ Node::Node(NodeParts parts, NodeOptions options)
 Node::~Node() = default;
 
 Task<Result<void>> Node::start() {
-  VMS_CO_CHECK(co_await join_catalogue(
-      parts_.scheduler, parts_.meta, parts_.folder, parts_.random, options_.address));
+  VMS_CO_CHECK(co_await register_start());
   VMS_CO_CHECK(co_await meet_peers());
   co_await load_key_counter();
   VMS_CO_CHECK(co_await store_.open(identity().incarnation));
@@ -63,6 +63,45 @@ Task<Result<void>> Node::start() {
           "store " << identity().store.hex() << ", node " << identity().node.hex() << ", start "
                    << identity().start_count << ": ready");
   co_return success();
+}
+
+Task<Result<void>> Node::register_start() {
+  NodePlace place;
+  place.address = options_.address;
+  place.certificate = options_.certificate;
+  place.zone = options_.zone;
+  place.weight = options_.weight;
+  if (!place.address.empty()) {
+    VMS_CO_CHECK(co_await check_place_among(parts_.meta, identity(), place));
+  }
+  IsServedAt ask;
+  if (parts_.dialer != nullptr)
+    ask = [this](std::string at) { return is_served_at(std::move(at)); };
+  co_return co_await join_catalogue(parts_.scheduler,
+                                    parts_.meta,
+                                    parts_.folder,
+                                    parts_.random,
+                                    std::move(place),
+                                    std::move(ask));
+}
+
+/// A copy of the folder may be served: two processes of one node would each believe that what the
+/// other has is its own. One that does not answer is none, as far as anybody can tell.
+Task<bool> Node::is_served_at(std::string address) {
+  net::Endpoint there{std::move(address)};
+  const auto answered = co_await parts_.dialer->dial(there);
+  if (!answered) co_return false;
+  (*answered)->close();
+  net::ClientOptions options;
+  options.endpoint = there;
+  options.program = "vmstored";
+  options.store = identity().store;
+  options.node = identity().node;
+  net::NodeClient client(parts_.scheduler, *parts_.dialer, std::move(options));
+  client.start();
+  const auto met = co_await client.wait_connected(parts_.scheduler.now() + kMeetWait);
+  co_await client.stop();
+  co_return met.has_value();
 }
 
 Task<Result<void>> Node::meet_peers() {

@@ -52,7 +52,10 @@ struct NodeOptions {
   std::size_t open_keys_max = 512;   // see BlockStoreOptions
   bool serve_network_peers = false;  // with every right, though nobody knows who: simulations
   std::string data_folder;           // for people
-  std::string address;               // where others reach this node; empty: on its host only
+  std::string address;               // this and the next three: see NodePlace
+  std::string certificate;
+  std::optional<std::string> zone;
+  std::optional<std::uint32_t> weight;
   std::string version;
   bool collect_by_itself = true;       // start rounds of garbage collection when it pays
   WorkerPool* journal_pool = nullptr;  // see BlockStoreOptions
@@ -122,6 +125,8 @@ class Node {
  private:
   [[nodiscard]] Task<void> run_session(std::shared_ptr<Session> session);
   [[nodiscard]] Task<void> load_key_counter();
+  [[nodiscard]] Task<Result<void>> register_start();
+  [[nodiscard]] Task<bool> is_served_at(std::string address);
   [[nodiscard]] Task<Result<void>> meet_peers();
   [[nodiscard]] Task<void> keep_house();
   [[nodiscard]] Task<Result<void>> take_sample();

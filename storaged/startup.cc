@@ -27,6 +27,37 @@ void put_identity(const Identity& identity, meta::pb::NodeRecord& record) {
   record.set_start_count(identity.start_count);
 }
 
+void put_place(const NodePlace& place, meta::pb::NodeRecord& record) {
+  record.set_address(place.address);
+  record.set_certificate(place.certificate);
+  if (place.zone) record.set_zone(*place.zone);
+  if (place.weight) record.set_weight(*place.weight);
+}
+
+Result<void> check_beside(const meta::pb::NodeRecord& other,
+                          const Identity& identity,
+                          const NodePlace& place) {
+  const auto id = meta::from_pb<NodeId>(other.id());
+  if (id == identity.node) return success();
+  if (!place.certificate.empty() && other.certificate() == place.certificate) {
+    VMS_LOG(error,
+            "node",
+            "node " << id.hex() << " of this store shows a certificate of the name '"
+                    << place.certificate
+                    << "', too: issue another one (vmstore cert issue); nothing was changed");
+    return Errc::exists;
+  }
+  if (identity.start_count == 0 && other.address().empty()) {
+    VMS_LOG(error,
+            "node",
+            "node " << id.hex()
+                    << " of this store cannot be reached by others: start it with --listen "
+                       "ADDRESS:PORT and TLS first; nothing was changed");
+    return Errc::conflict;
+  }
+  return success();
+}
+
 /// Writes the node's record over the one that was read (`old`, or none). `conflict`: somebody else
 /// writes it, that is, two nodes have one identity.
 Task<Result<void>> put_node(Scheduler& scheduler,
@@ -138,18 +169,36 @@ meta::pb::NodeRecord node_record(const Identity& identity) {
   return record;
 }
 
+Task<Result<void>> check_place_among(meta::MetaStore& store,
+                                     const Identity& identity,
+                                     const NodePlace& place) {
+  meta::RangeRequest request;
+  request.prefix = std::string(meta::kNodePrefix);
+  for (;;) {
+    VMS_CO_TRY(const auto page, co_await store.range(request));
+    for (const meta::Entry& entry : page.entries) {
+      VMS_CO_TRY(const auto other, meta::decode<meta::pb::NodeRecord>(entry.value));
+      VMS_CO_CHECK(check_beside(other, identity, place));
+    }
+    if (!page.more || page.entries.empty()) co_return success();
+    request.revision = page.revision;
+    request.after = page.entries.back().key;
+  }
+}
+
 Task<Result<void>> join_catalogue(Scheduler& scheduler,
                                   meta::MetaStore& store,
                                   DataFolder& folder,
                                   Random& random,
-                                  std::string address) {
+                                  NodePlace place,
+                                  IsServedAt is_served_at) {
   meta::pb::NodeRecord node = node_record(folder.identity());
   const std::string store_key(meta::kStoreKey);
   VMS_CO_TRY(auto found, co_await store.get(store_key));
   if (!found.entry && folder.is_new()) {
     // The high half counts rebuilds (meta/rebuild.h).
     const auto catalogue = static_cast<std::uint32_t>(random.u64());
-    node.set_address(address);
+    put_place(place, node);
     VMS_CO_CHECK(
         co_await make_catalogue(scheduler, store, folder.identity().store, node, catalogue));
     VMS_CO_TRY(found, co_await store.get(store_key));
@@ -160,12 +209,20 @@ Task<Result<void>> join_catalogue(Scheduler& scheduler,
   if (known.entry) {
     VMS_CO_TRY(node, meta::decode<meta::pb::NodeRecord>(known.entry->value));
     counted = node.start_count();
+    const bool may_be_served = is_served_at != nullptr && !node.address().empty();
+    if (may_be_served && co_await is_served_at(node.address())) {
+      VMS_LOG(error,
+              "node",
+              "node " << folder.identity().node.hex() << " is served at " << node.address()
+                      << " already: this folder is a copy; nothing was changed");
+      co_return Errc::busy;
+    }
   }
   VMS_CO_TRY(const Identity identity, next_identity(folder.identity(), counted, random));
   VMS_CO_CHECK(folder.save(identity));
   VMS_FAULT("node.start.counted");
   put_identity(identity, node);
-  node.set_address(std::move(address));
+  put_place(place, node);
   const auto put = co_await put_node(scheduler, store, std::move(node), known.entry);
   if (!put) {
     VMS_LOG(error, "node", "the start is not in the catalogue: " << to_string(put.error()));

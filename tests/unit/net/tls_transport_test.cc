@@ -13,6 +13,8 @@
 #include "net/tls_connection.h"
 #include "tests/unit/net/socket_support.h"
 #include "tests/unit/net/tls_support.h"
+#include "wire/messages.h"
+#include "wire/vmstore.pb.h"
 
 namespace vmstore::net::test {
 namespace {
@@ -110,6 +112,38 @@ TEST_F(TlsTransport, ANodeClientHearsThatItsCertificateIsRefused) {
   const auto connected = block_on(io, node.wait_connected(deadline));
   EXPECT_EQ(connected.error(), Errc::permission);
   block_on(io, node.stop());
+}
+
+/// Says that it is whatever node it is asked for.
+Task<Answer> greet(wire::Frame request) {
+  Answer answer;
+  if (request.header.opcode != wire::Opcode::hello) answer.status = Errc::unsupported;
+  pb::HelloReply reply;
+  reply.set_version(wire::kWireVersion);
+  wire::put_id(*reply.mutable_store_id(), kStore);
+  wire::put_id(*reply.mutable_node_id(), NodeId{7, 8});
+  answer.control = wire::serialize(reply);
+  co_return answer;
+}
+
+TEST_F(TlsTransport, ANodeWithAnothersCertificateDoesNotPassForIt) {
+  Server node(context_of(authority, Role::node), greet);  // the certificate of "test node"
+  AsioDialer dialer(io, client);
+  for (const std::string name : {"", "test node", "other node"}) {
+    ClientOptions options;
+    options.endpoint.text = node.endpoint();
+    options.node = NodeId{7, 8};
+    options.certificate = name;
+    NodeClient asks(io, dialer, options);
+    io.post([&asks] { asks.start(); });
+    const bool is_other = name == "other node";
+    const TimePoint deadline = io.now() + (is_other ? Duration(1s) : Duration(kPatience));
+    const auto connected = block_on(io, asks.wait_connected(deadline));
+    EXPECT_EQ(connected ? Errc::ok : connected.error().code, is_other ? Errc::timed_out : Errc::ok)
+        << name;
+    EXPECT_EQ(connected ? connected->certificate : "", is_other ? "" : "test node");
+    block_on(io, asks.stop());
+  }
 }
 
 TEST_F(TlsTransport, PlainFramesToATlsPortAreNotServed) {

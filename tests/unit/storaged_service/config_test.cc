@@ -112,6 +112,60 @@ TEST(Config, TcpWithoutTlsIsRefused) {
             (std::vector<std::string>{"unix:/a", "127.0.0.1:1"}));
 }
 
+TEST(Config, ANodeJoinsOnlyANamedStoreAndWhereOthersReachIt) {
+  const std::string store(32, '7');
+  const std::vector<const char*> whole{"-d",
+                                       "/s",
+                                       "--join",
+                                       store.c_str(),
+                                       "--meta",
+                                       "etcd=http://127.0.0.1:2379",
+                                       "-l",
+                                       "unix:/s/sock,10.0.0.1:7000",
+                                       "--tls-ca",
+                                       "a",
+                                       "--tls-cert",
+                                       "b",
+                                       "--tls-key",
+                                       "c"};
+  const Parsed parsed = parse(whole);
+  ASSERT_TRUE(parsed.config);
+  EXPECT_EQ(parsed.config->join.hex(), store);
+  EXPECT_EQ(announced_address(*parsed.config), "10.0.0.1:7000");
+  EXPECT_FALSE(parsed.config->zone);
+  // Each pair of arguments but the folder and the key is needed, and in this form.
+  for (const std::size_t left_out : {4U, 6U, 8U}) {
+    std::vector<const char*> less = whole;
+    less.erase(less.begin() + static_cast<long>(left_out),
+               less.begin() + static_cast<long>(left_out) + 2);
+    EXPECT_EQ(parse(less).exit_code, 2) << whole[left_out];
+  }
+  for (const auto& [place, wrong] : {std::pair(3, "store"),
+                                     std::pair(3, "00000000000000000000000000000000"),
+                                     std::pair(7, "0.0.0.0:7000"),
+                                     std::pair(7, "10.0.0.1:0")}) {
+    std::vector<const char*> other = whole;
+    other[static_cast<std::size_t>(place)] = wrong;
+    EXPECT_EQ(parse(other).exit_code, 2) << wrong;
+  }
+  std::vector<const char*> more = whole;
+  more[7] = "0.0.0.0:7000";
+  more.insert(more.end(), {"--announce", "192.0.2.1:7001", "--zone", "rack-2", "--weight", "3"});
+  const Parsed announced = parse(more);
+  ASSERT_TRUE(announced.config);
+  EXPECT_EQ(announced_address(*announced.config), "192.0.2.1:7001");
+  EXPECT_EQ(announced.config->zone, "rack-2");
+  EXPECT_EQ(announced.config->weight, 3U);
+  more.push_back("--create");
+  EXPECT_EQ(parse(more).exit_code, 2);
+  for (const char* wrong : {"0.0.0.0:1", "10.0.0.1:0", "10.0.0.1", "unix:/s"}) {
+    EXPECT_EQ(parse({"-d", "/s", "--announce", wrong}).exit_code, 2) << wrong;
+  }
+  EXPECT_EQ(parse({"-d", "/s", "--weight", "-1"}).exit_code, 2);
+  EXPECT_EQ(parse({"-d", "/s", "--weight", "1001"}).exit_code, 2);
+  EXPECT_EQ(parse({"-d", "/s", "--zone", "A B"}).exit_code, 2);
+}
+
 TEST(Config, UnknownKeyIsNamedWithItsLineAndTheNearestOne) {
   Config config;
   const auto wrong = apply_config_text("# store\n[node]\njurnal_size = \"8M\"\n", "a.toml", config);

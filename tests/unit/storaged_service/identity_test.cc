@@ -6,6 +6,7 @@
 
 #include "meta/records.h"
 #include "meta/schema.h"
+#include "storaged/startup.h"
 #include "tests/support/crash_points.h"
 #include "tests/unit/storaged_service/service_fixture.h"
 #include "tests/unit/wire/golden.h"
@@ -130,6 +131,20 @@ TEST_F(DataFolderTest, PowerCutWhileSavingLeavesTheOldOrTheNewIdentity) {
   }
 }
 
+TEST_F(DataFolderTest, ANodeThatIsToJoinIsRefusedBeforeItHasAnIdentity) {
+  const StoreId store{5, 6};
+  const auto refuse = [] { return Result<void>(Errc::no_space); };
+  const auto refused =
+      DataFolder::open(files_, DataFolder::Missing::create, random_, store, refuse);
+  EXPECT_EQ(refused.error(), Errc::no_space);
+  EXPECT_EQ(read_file(files_, kIdentityFile, 4096).error(), Errc::not_found);
+  // What a start leaves that was cut short there.
+  put("catalogue.place", "vmstore catalogue place 1\netcd\n");
+  const auto joined = DataFolder::open(files_, DataFolder::Missing::create, random_, store);
+  ASSERT_TRUE(joined);
+  EXPECT_EQ((*joined)->identity().store, store);
+}
+
 // ---- starts (DESIGN 2 "node", H4, R12) ----
 
 class StartTest : public ::testing::Test {
@@ -217,6 +232,45 @@ TEST_F(StartTest, R12_crash_between_the_two_counts_is_no_rollback) {
   start();
   EXPECT_EQ(identity_.start_count, 2U);
   EXPECT_EQ(node_record().start_count(), 2U);
+}
+
+class PlaceTest : public StartTest {
+ protected:
+  /// Another node of the store, as its record says.
+  void put_other(const std::string& address, const std::string& certificate) {
+    meta::pb::NodeRecord other = node_record();
+    const NodeId id{77, 78};
+    *other.mutable_id() = meta::to_pb(id);
+    other.set_address(address);
+    other.set_certificate(certificate);
+    machine_.put_meta(std::string(meta::kNodePrefix) + id.hex(), meta::encode(other));
+  }
+  Errc check(Identity identity, const std::string& certificate) {
+    NodePlace place;
+    place.address = "10.0.0.1:7000";
+    place.certificate = certificate;
+    const auto checked = machine_.run(check_place_among(machine_.node_meta(), identity, place));
+    return checked ? Errc::ok : checked.error().code;
+  }
+};
+
+TEST_F(PlaceTest, TwoNodesNeverShowCertificatesOfOneName) {
+  start();
+  put_other("10.0.0.2:7000", "node2");
+  EXPECT_EQ(check(identity_, "node1"), Errc::ok);
+  EXPECT_EQ(check(identity_, "node2"), Errc::exists);
+  put_other("10.0.0.2:7000", "");
+  EXPECT_EQ(check(identity_, ""), Errc::ok);
+}
+
+TEST_F(PlaceTest, NobodyJoinsANodeThatCannotBeReached) {
+  start();
+  put_other("", "");
+  EXPECT_EQ(check(identity_, "node1"), Errc::ok);  // it was there before
+  identity_.start_count = 0;
+  EXPECT_EQ(check(identity_, "node1"), Errc::conflict);
+  put_other("10.0.0.2:7000", "node2");
+  EXPECT_EQ(check(identity_, "node1"), Errc::ok);
 }
 
 TEST_F(StartTest, CatalogueWithoutACountTakesTheFolders) {
