@@ -46,6 +46,7 @@ inline constexpr std::uint64_t kServedBytesMax = 64 * kMiB;  // their frames and
 inline constexpr std::uint32_t kDescriptorsMax = 4;          // SCM_RIGHTS descriptors of one frame
 inline constexpr std::uint32_t kConnectionsMax = 4096;       // per node
 inline constexpr std::uint32_t kReadBlocksMax = 256;         // blocks of one read request
+inline constexpr std::chrono::seconds kConnectTimeout{2};    // of TCP: a packet may be lost once
 inline constexpr std::chrono::seconds kHandshakeTimeout{5};
 inline constexpr std::chrono::milliseconds kHeartbeatPause{500};  // while a request is unanswered
 inline constexpr std::chrono::seconds kPeerSilence{2};  // after a heartbeat: the peer is gone

@@ -120,7 +120,21 @@ Result<DiskReference> parse_disk_reference(std::string_view text) {
   return reference;
 }
 
+std::vector<std::string> split_endpoints(std::string_view list) {
+  std::vector<std::string> endpoints;
+  while (!list.empty()) {
+    const auto comma = std::min(list.find(','), list.size());
+    if (comma > 0) endpoints.emplace_back(list.substr(0, comma));
+    list.remove_prefix(std::min(comma + 1, list.size()));
+  }
+  return endpoints;
+}
+
 std::string absolute_endpoint(std::string_view text, std::string_view folder) {
+  if (const auto comma = text.find(','); comma != std::string_view::npos) {
+    const std::string first = absolute_endpoint(text.substr(0, comma), folder);
+    return first + "," + absolute_endpoint(text.substr(comma + 1), folder);
+  }
   constexpr std::string_view kUnixPrefix = "unix:";
   if (text.starts_with("tcp://")) return std::string(text);
   const bool is_unix = text.starts_with(kUnixPrefix);

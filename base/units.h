@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 
@@ -32,8 +33,10 @@ struct DiskReference {
 };
 [[nodiscard]] Result<DiskReference> parse_disk_reference(std::string_view text);
 
-/// The endpoint of a node as it was typed in `folder`, for a process that leaves it: the path of a
-/// unix socket (`unix:` in front or not) becomes absolute, HOST:PORT stays.
+/// The parts of a list of endpoints, with commas between them; empty ones are left out.
+[[nodiscard]] std::vector<std::string> split_endpoints(std::string_view list);
+/// The endpoints of nodes as they were typed in `folder`, for a process that leaves it: the path of
+/// a unix socket (`unix:` in front or not) becomes absolute, HOST:PORT stays.
 [[nodiscard]] std::string absolute_endpoint(std::string_view text, std::string_view folder);
 
 }  // namespace vmstore

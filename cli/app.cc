@@ -61,7 +61,8 @@ std::string environment(const char* name) {
 void add_global_options(CLI::App& app, RawOptions& raw) {
   app.add_option("-E,--endpoint",
                  raw.endpoint,
-                 "The node: path of a unix socket or ADDRESS:PORT (environment: VMSTORE_ENDPOINT)");
+                 "The node: path of a unix socket or ADDRESS:PORT; or several nodes of the store, "
+                 "with commas (environment: VMSTORE_ENDPOINT)");
   app.add_option("--tls-ca",
                  raw.tls.ca,
                  "For a node at ADDRESS:PORT: certificate of the store's authority "

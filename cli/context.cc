@@ -3,8 +3,10 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <iostream>
 
+#include "base/units.h"
 #include "cli/control.h"
 #include "cli/run_folder.h"
 
@@ -18,9 +20,10 @@ constexpr std::chrono::milliseconds kAbsentWait{50};
 std::string Context::run_folder() const {
   if (!options_.run_dir.empty()) return options_.run_dir;
   // `-E FOLDER/vmstored.sock` of an `up` with a folder of its own is enough to find the rest.
-  const auto slash = options_.endpoint.rfind('/');
-  if (options_.endpoint.starts_with('/') && slash > 0) {
-    const std::string folder = options_.endpoint.substr(0, slash);
+  const std::string first = options_.endpoint.substr(0, options_.endpoint.find(','));
+  const auto slash = first.rfind('/');
+  if (first.starts_with('/') && slash > 0) {
+    const std::string folder = first.substr(0, slash);
     if (access(control_socket(folder).c_str(), F_OK) == 0) return folder;
   }
   return default_run_folder();
@@ -42,9 +45,10 @@ Answer<disk::Client*> Context::client() {
   config.tls = options_.tls;
   config.program = program_;
   config.run_folder = batch_folder();
-  // Nobody listens and no `up` is about to start a node: waiting would only be waiting.
-  const bool is_local = config.endpoint.starts_with('/');
-  const bool is_tcp = !is_local && !config.endpoint.starts_with("unix:");
+  const std::vector<std::string> nodes = split_endpoints(config.endpoint);
+  const bool is_tcp = std::any_of(nodes.begin(), nodes.end(), [](const std::string& node) {
+    return !node.starts_with('/') && !node.starts_with("unix:");
+  });
   const bool has_tls =
       !config.tls.ca.empty() && !config.tls.certificate.empty() && !config.tls.key.empty();
   if (is_tcp && !has_tls) {
@@ -54,15 +58,20 @@ Answer<disk::Client*> Context::client() {
     failure.object = config.endpoint;
     return failure;
   }
-  const bool may_come =
-      !is_local || somebody_listens(config.endpoint) || supervisor_is_there(run_folder());
-  config.connect_timeout = timeout_or(may_come ? config.connect_timeout : kAbsentWait);
+  // Nobody listens and no `up` is about to start a node: waiting would only be waiting.
+  const bool may_come = std::any_of(nodes.begin(), nodes.end(), [](const std::string& node) {
+    return !node.starts_with('/') || somebody_listens(node);
+  });
+  const auto patience =
+      config.connect_timeout * static_cast<int>(nodes.size());  // each may be a silent one
+  const bool is_absent = !may_come && !supervisor_is_there(run_folder());
+  config.connect_timeout = timeout_or(is_absent ? kAbsentWait : patience);
   Result<std::unique_ptr<disk::Client>> connected = connect_(config);
   if (!connected) {
-    const bool is_absent = exit_code_of(connected.error().code) == ExitCode::unreachable ||
-                           connected.error() == Error(Errc::not_found);
+    const bool is_unreachable = exit_code_of(connected.error().code) == ExitCode::unreachable ||
+                                connected.error() == Error(Errc::not_found);
     Failure failure = Failure::from(connected.error(), config.endpoint);
-    if (is_absent) {
+    if (is_unreachable) {
       failure.exit_code = ExitCode::unreachable;
       failure.what = "no vmstored answers here (" + failure.what + ")";
       failure.hint = "start one with: vmstore up --detach, or name another with -E";

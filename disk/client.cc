@@ -61,19 +61,27 @@ net::TlsFiles tls_files(const ClientConfig& config) {
   return {config.tls.ca, config.tls.certificate, config.tls.key};
 }
 
-/// Null for a unix socket.
+/// Null for unix sockets alone, without files or with some that cannot be used.
 Result<TlsPtr> load_tls(const ClientConfig& config) {
-  const net::Endpoint endpoint{config.endpoint};
-  const auto address = net::parse_endpoint(endpoint, net::Reach::everywhere);
-  if (!address) return address.error();
-  if (address->is_unix()) return TlsPtr();
   const net::TlsFiles files = tls_files(config);
-  if (files.complete()) return net::TlsContext::load(files);
-  VMS_LOG(error, "tls", config.endpoint << " needs a certificate: tls-ca, tls-cert and tls-key");
-  return Errc::invalid_argument;
+  const std::vector<std::string> endpoints = split_endpoints(config.endpoint);
+  if (endpoints.empty()) return Errc::invalid_argument;
+  bool is_needed = false;
+  for (const std::string& text : endpoints) {
+    const auto address = net::parse_endpoint(net::Endpoint{text}, net::Reach::everywhere);
+    if (!address) return address.error();
+    is_needed = is_needed || !address->is_unix();
+    if (address->is_unix() || files.complete()) continue;
+    VMS_LOG(error, "tls", text << " needs a certificate: tls-ca, tls-cert and tls-key");
+    return Errc::invalid_argument;
+  }
+  if (!files.complete()) return TlsPtr();
+  auto loaded = net::TlsContext::load(files);
+  return loaded || is_needed ? loaded : TlsPtr();
 }
 
-/// Dials with the certificate that lies there now: a guest's session outlives many.
+/// Dials with the certificate that lies there now: a guest's session outlives many. Without one it
+/// reaches the node of this host only.
 class FreshDialer final : public net::Dialer {
  public:
   FreshDialer(net::IoThread& io, TlsPtr tls, net::TlsFiles files)
@@ -83,6 +91,15 @@ class FreshDialer final : public net::Dialer {
     if (tls_) {
       auto fresh = net::TlsContext::load(files_);
       if (fresh) tls_ = std::move(*fresh);  // else the last good one may still do
+    } else if (const auto address = net::parse_endpoint(endpoint, net::Reach::everywhere);
+               address && !address->is_unix()) {
+      if (!std::exchange(told_, true)) {
+        VMS_LOG(warning,
+                "tls",
+                "the store has other nodes, at " << endpoint.text
+                                                 << ": they need tls-ca, tls-cert and tls-key");
+      }
+      co_return Errc::unavailable;
     }
     net::AsioDialer dialer(io_, tls_);
     co_return co_await dialer.dial(std::move(endpoint));
@@ -90,8 +107,9 @@ class FreshDialer final : public net::Dialer {
 
  private:
   net::IoThread& io_;
-  TlsPtr tls_;  // null: a unix socket
+  TlsPtr tls_;  // null: unix sockets only
   net::TlsFiles files_;
+  bool told_ = false;
 };
 
 /// Everything of one session; lives on the heap, its tasks on the thread.
@@ -115,7 +133,11 @@ struct Core {
 
   static net::ClientOptions client_options(const ClientConfig& config, BootId boot) {
     net::ClientOptions options;
-    options.endpoint.text = config.endpoint;
+    for (std::string& text : split_endpoints(config.endpoint)) {
+      options.more.push_back(net::Endpoint{std::move(text)});
+    }
+    options.endpoint = options.more.front();
+    options.more.erase(options.more.begin());
     options.program = config.program;
     options.boot = boot;
     options.pid = static_cast<std::uint32_t>(::getpid());

@@ -31,7 +31,9 @@ struct ClientTls {
 };
 
 struct ClientConfig {
-  std::string endpoint;    // unix path or address:port, with or without tcp://
+  /// Unix path or address:port, with or without tcp://; or several nodes of the store, with commas
+  /// between them: whichever answers first serves the catalogue, the rest is found there.
+  std::string endpoint;
   ClientTls tls;           // all of it for a TCP endpoint: there is no other way to be let in
   std::string program;     // for people
   std::string run_folder;  // tmpfs folder for batch files; empty = found as DESIGN 4.2 says

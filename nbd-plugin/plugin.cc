@@ -388,7 +388,8 @@ int on_extents(void* /*handle*/,
 // ---- what nbdkit asks for ----
 
 constexpr const char* kConfigHelp =
-    "endpoint=ADDRESS   (required) The node: path of a unix socket, or HOST:PORT.\n"
+    "endpoint=ADDRESS   (required) The node: path of a unix socket, or HOST:PORT;\n"
+    "                   or several nodes of the store, with commas.\n"
     "disk=NAME[@SNAP]   The only disk or snapshot to serve. Without it the first\n"
     "                   client's export name says which.\n"
     "run-dir=FOLDER     Folder on tmpfs for batch files (default: found by itself).\n"

@@ -73,7 +73,7 @@ Error dial_error(int os_errno) {
 }
 
 Task<Result<void>> finish_connecting(AsioSocket& socket) {
-  const CloseTimer timer(socket, limits::kHandshakeTimeout);
+  const CloseTimer timer(socket, limits::kConnectTimeout);
   co_await socket.writable();
   if (socket.is_closed()) co_return Error(Errc::unavailable, ETIMEDOUT);
   int error = 0;

@@ -29,7 +29,7 @@ class AsioDialer final : public Dialer {
   /// With `tls`, every TCP connection is one of TLS.
   explicit AsioDialer(IoThread& io, std::shared_ptr<const TlsContext> tls = nullptr)
       : io_(io), tls_(std::move(tls)) {}
-  /// `unavailable` when nobody listens there or nobody answers within limits::kHandshakeTimeout,
+  /// `unavailable` when nobody listens there or nobody answers within limits::kConnectTimeout,
   /// `permission` when the socket may not be opened, `unsupported` for TCP beyond loopback without
   /// TLS; and the errors of connect_tls().
   [[nodiscard]] Task<Result<std::unique_ptr<Connection>>> dial(Endpoint endpoint) override;

@@ -90,8 +90,10 @@ struct NodeClient::State final : MetaTransport, std::enable_shared_from_this<Sta
   void stop();
   /// Where to dial now. A session that ended, or came to nothing, is followed by one elsewhere.
   [[nodiscard]] const Endpoint& endpoint() const noexcept {
-    const std::size_t place = attempts % (alternatives.size() + 1);
-    return place == 0 ? options.endpoint : alternatives[place - 1];
+    const std::size_t more = options.more.size();
+    const std::size_t place = attempts % (1 + more + alternatives.size());
+    if (place == 0) return options.endpoint;
+    return place <= more ? options.more[place - 1] : alternatives[place - 1 - more];
   }
 
   Scheduler& scheduler;
@@ -124,6 +126,12 @@ void NodeClient::set_disk_call_handler(DiskCallHandler handler) {
   state_->on_disk_call = std::move(handler);
 }
 void NodeClient::set_alternatives(std::vector<Endpoint> endpoints) {
+  const auto is_known = [this](const Endpoint& one) {
+    const auto is_one = [&one](const Endpoint& other) { return one.text == other.text; };
+    const auto& more = state_->options.more;
+    return is_one(state_->options.endpoint) || std::any_of(more.begin(), more.end(), is_one);
+  };
+  std::erase_if(endpoints, is_known);
   state_->alternatives = std::move(endpoints);
 }
 bool NodeClient::is_connected() const noexcept {

@@ -47,7 +47,8 @@ struct SessionInfo {
 
 struct ClientOptions {
   Endpoint endpoint;
-  std::string program;  // for people: "nbdkit-vmstore vm1"
+  std::vector<Endpoint> more;  // of the same store: tried in turn when there is no session there
+  std::string program;         // for people: "nbdkit-vmstore vm1"
   BootId boot;
   std::uint32_t pid = 0;
   std::optional<StoreId> store;               // refuse any other store
@@ -109,7 +110,8 @@ class NodeClient {
   ~NodeClient();
 
   void set_disk_call_handler(DiskCallHandler handler);
-  /// Where else a session may be had when options.endpoint gives none: each in turn after a loss.
+  /// Where else a session may be had, behind the endpoints of the options: each in turn after a
+  /// loss.
   void set_alternatives(std::vector<Endpoint> endpoints);
   /// Starts connecting, and goes on after each loss, until stop().
   void start();

@@ -99,6 +99,7 @@ void NodePool::note(const meta::Entry& entry, bool removed) {
   retire(std::exchange(member.client, nullptr));
   ClientOptions options = common_;
   options.endpoint.text = member.address;
+  options.more.clear();
   options.node = id;
   options.certificate = member.certificate;
   if (options.endpoint.text.empty()) return;

@@ -133,5 +133,13 @@ TEST(DiskReference, SplitsAtTheFirstAt) {
   }
 }
 
+TEST(Endpoints, AreSplitAtCommasAndMadeAbsoluteEach) {
+  EXPECT_EQ(split_endpoints("/a,10.0.0.1:1,,unix:b"),
+            (std::vector<std::string>{"/a", "10.0.0.1:1", "unix:b"}));
+  EXPECT_TRUE(split_endpoints(",").empty());
+  EXPECT_EQ(absolute_endpoint("a.sock,10.0.0.1:1,unix:b,tcp://[::1]:2", "/f"),
+            "/f/a.sock,10.0.0.1:1,/f/b,tcp://[::1]:2");
+}
+
 }  // namespace
 }  // namespace vmstore

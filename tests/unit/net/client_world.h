@@ -38,10 +38,10 @@ class ClientWorld {
     store = nullptr;
     node_process = nullptr;
   }
-  void make_client(ClientOptions options = {}) {
+  void make_client(ClientOptions options = {}, const std::string& endpoint = kNodeEndpoint) {
     client_process = std::make_unique<sim::VirtualScheduler>(world, "client");
     dialer = network.dialer(*client_process);
-    options.endpoint.text = kNodeEndpoint;
+    options.endpoint.text = endpoint;
     if (options.program.empty()) options.program = "test";
     client = std::make_unique<NodeClient>(*client_process, *dialer, std::move(options));
     client_process->post([this] { client->start(); });

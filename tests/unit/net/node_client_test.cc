@@ -97,6 +97,21 @@ TEST(NodeClientSession, CallsUnderWayAreDisconnectedWhenTheSessionEnds) {
   EXPECT_EQ(code_of(call.outcome()), Errc::disconnected);
 }
 
+TEST(NodeClientSession, TheNextEndpointOfAListServesWhenOneIsDead) {
+  ClientWorld w;
+  w.start_node();
+  ClientOptions options;
+  options.more = {Endpoint{"unix:/dead"}, Endpoint{kNodeEndpoint}};
+  w.make_client(options, "unix:/nobody");
+  EXPECT_EQ(code_of(w.wait_connected(1s)), Errc::ok);
+  // What the catalogue tells of comes behind the list, and the list is tried again.
+  w.client->set_alternatives({Endpoint{"unix:/gone"}, Endpoint{kNodeEndpoint}});
+  w.kill_node();
+  w.world.run_for(1s);
+  w.start_node();
+  EXPECT_EQ(code_of(w.wait_connected(10s)), Errc::ok);
+}
+
 /// Counts how often a node is dialled.
 class CountingDialer final : public Dialer {
  public:
