@@ -186,7 +186,7 @@ json::object UpService::describe_all() const {
   }
   json::object object;
   object["exports"] = std::move(exports);
-  object["endpoint"] = node_socket(options_.run_folder);
+  object["endpoint"] = options_.nodes.empty() ? node_socket(options_.run_folder) : options_.nodes;
   object["data_folder"] = options_.data_folder;
   object["pid"] = static_cast<std::uint64_t>(getpid());
   if (const Service* node = supervisor_.find("vmstored"); node != nullptr) {

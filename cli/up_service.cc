@@ -49,9 +49,27 @@ UpService::UpService(UpOptions options)
 Answer<void> UpService::open() {
   VMS_CHECK(make_run_folder(options_.run_folder, options_.socket_group));
   VMS_CHECK(lock());
+  VMS_CHECK(settle_data_folder());
+  VMS_TRY(control_,
+          about(listen_unix(control_socket(options_.run_folder), 16),
+                control_socket(options_.run_folder)));
+  sigset_t handled;
+  sigemptyset(&handled);
+  for (const int number : {SIGCHLD, SIGINT, SIGTERM, SIGHUP}) sigaddset(&handled, number);
+  sigprocmask(SIG_BLOCK, &handled, nullptr);
+  signals_ = UniqueFd(signalfd(-1, &handled, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!signals_) return Failure::from(last_os_error(), "signalfd");
+  return {};
+}
+
+Answer<void> UpService::settle_data_folder() {
   std::error_code error;
+  if (!options_.nodes.empty()) {
+    std::filesystem::create_directories(options_.data_folder, error);
+    if (!error) return {};
+  }
   // An empty folder may be a file system that is not mounted: only who asks gets a store there.
-  if (!std::filesystem::exists(options_.data_folder, error) && !error) {
+  if (!error && !std::filesystem::exists(options_.data_folder, error) && !error) {
     options_.create = true;
     // The folder itself is the node's to make: it knows whether there was one.
     const auto parent = std::filesystem::path(options_.data_folder).parent_path();
@@ -62,15 +80,6 @@ Answer<void> UpService::open() {
                          options_.data_folder,
                          "choose another folder with --data");
   }
-  VMS_TRY(control_,
-          about(listen_unix(control_socket(options_.run_folder), 16),
-                control_socket(options_.run_folder)));
-  sigset_t handled;
-  sigemptyset(&handled);
-  for (const int number : {SIGCHLD, SIGINT, SIGTERM, SIGHUP}) sigaddset(&handled, number);
-  sigprocmask(SIG_BLOCK, &handled, nullptr);
-  signals_ = UniqueFd(signalfd(-1, &handled, SFD_CLOEXEC | SFD_NONBLOCK));
-  if (!signals_) return Failure::from(last_os_error(), "signalfd");
   return {};
 }
 
@@ -107,8 +116,15 @@ ServiceSpec UpService::export_spec(const Export& exported) const {
   spec.process.argv = {options_.nbdkit, "-f"};
   if (exported.attachment.read_only) spec.process.argv.emplace_back("-r");
   spec.process.argv.push_back(options_.plugin);
-  spec.process.argv.push_back("endpoint=" + node_socket(options_.run_folder));
+  const bool has_node = options_.nodes.empty();
+  spec.process.argv.push_back("endpoint=" +
+                              (has_node ? node_socket(options_.run_folder) : options_.nodes));
   spec.process.argv.push_back("disk=" + exported.attachment.reference);
+  for (const auto& [key, file] : {std::pair("tls-ca=", options_.tls.ca),
+                                  std::pair("tls-cert=", options_.tls.certificate),
+                                  std::pair("tls-key=", options_.tls.key)}) {
+    if (!has_node && !file.empty()) spec.process.argv.push_back(key + file);
+  }
   if (!options_.batch_folder.empty()) {
     spec.process.argv.push_back("run-dir=" + options_.batch_folder);
   }
@@ -155,7 +171,11 @@ void UpService::report(std::string_view service, std::string_view what) {
 
 Answer<void> UpService::run(const std::function<void()>& on_ready) {
   ready_deadline_ = steady_now() + options_.ready_wait;
-  supervisor_.add(node_spec(), steady_now());
+  if (options_.nodes.empty()) {
+    supervisor_.add(node_spec(), steady_now());
+  } else {
+    VMS_CHECK(begin_serving());
+  }
   bool told = false;
   while (phase_ != Phase::stopped) {
     wait_for_events(steady_now());
@@ -194,6 +214,10 @@ Answer<void> UpService::check_ready(SupervisorTime now) {
     return failure;
   }
   if (!somebody_listens(node_socket(options_.run_folder))) return {};
+  return begin_serving();
+}
+
+Answer<void> UpService::begin_serving() {
   phase_ = Phase::running;
   return attach_remembered();
 }

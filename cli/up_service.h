@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What `vmstore up` runs: one vmstored with an embedded store, one nbdkit per attached disk, and
-// the control socket.
+// What `vmstore up` runs: one vmstored with an embedded store (or none: the nodes are elsewhere),
+// one nbdkit per attached disk, and the control socket.
 //
 // Invariants: one `up` per run folder (up.lock); every child dies with this process by SIGKILL,
 // which NBD clients with a reconnect delay do not notice once `up` runs again; a planned stop ends
@@ -23,10 +23,15 @@
 #include "cli/control.h"
 #include "cli/exports.h"
 #include "cli/supervisor.h"
+#include "disk/disk.h"
 
 namespace vmstore::cli {
 
 struct UpOptions {
+  /// Without a node of its own: the endpoints of the store's nodes, and how to be let in there. The
+  /// data folder then only remembers what is attached for good.
+  std::string nodes;
+  disk::ClientTls tls;
   std::string data_folder;
   bool create = false;  // a store in an empty folder; where none was, one is made anyway
   std::string run_folder;
@@ -76,6 +81,7 @@ class UpService final : private Supervisor::Host {
   void report(std::string_view service, std::string_view what) override;
 
   [[nodiscard]] Answer<void> lock();
+  [[nodiscard]] Answer<void> settle_data_folder();
   [[nodiscard]] ServiceSpec node_spec() const;
   [[nodiscard]] ServiceSpec export_spec(const Export& exported) const;
   [[nodiscard]] Answer<void> attach_remembered();
@@ -86,6 +92,7 @@ class UpService final : private Supervisor::Host {
   void begin_stop(SupervisorTime now);
   void advance(SupervisorTime now);
   [[nodiscard]] Answer<void> check_ready(SupervisorTime now);
+  [[nodiscard]] Answer<void> begin_serving();
   [[nodiscard]] std::string last_lines(const std::string& service) const;
 
   void accept_connections(SupervisorTime now);

@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "base/units.h"
 #include "cli/control.h"
 #include "cli/interrupt.h"
 #include "cli/run_folder.h"
@@ -24,6 +25,7 @@ struct UpVerbOptions {
   std::string data;
   std::string socket_group;
   bool create = false;
+  bool no_node = false;
   bool detach = false;
 };
 struct DownOptions {
@@ -39,9 +41,27 @@ std::string default_data_folder() {
   return std::string(home == nullptr ? "" : home) + "/.local/share/vmstore";
 }
 
+/// The nodes that are elsewhere, and certificates, for programs that run in other folders.
+Answer<void> take_nodes(Context& context, const UpVerbOptions& options, UpOptions& up) {
+  if (options.create) return Failure::usage("--no-node makes no store: no --create");
+  if (context.options().endpoint.empty()) {
+    return Failure::usage("--no-node needs the nodes of the store", "-E ADDRESS:PORT,...");
+  }
+  const std::string here = std::filesystem::current_path().string();
+  const auto absolute = [](const std::string& file) {
+    return file.empty() ? file : std::filesystem::absolute(file).lexically_normal().string();
+  };
+  const disk::ClientTls& tls = context.options().tls;
+  up.nodes = absolute_endpoint(context.options().endpoint, here);
+  up.tls = {absolute(tls.ca), absolute(tls.certificate), absolute(tls.key)};
+  return {};
+}
+
 Answer<UpOptions> up_options(Context& context, const UpVerbOptions& options) {
   UpOptions up;
-  const std::string data = options.data.empty() ? default_data_folder() : options.data;
+  if (options.no_node) VMS_CHECK(take_nodes(context, options, up));
+  const std::string folder = default_data_folder() + (options.no_node ? "-host" : "");
+  const std::string data = options.data.empty() ? folder : options.data;
   up.data_folder = std::filesystem::absolute(data).lexically_normal().string();
   up.create = options.create;
   up.run_folder = context.run_folder();
@@ -49,7 +69,9 @@ Answer<UpOptions> up_options(Context& context, const UpVerbOptions& options) {
   if (!options.socket_group.empty()) {
     VMS_TRY(up.socket_group, find_group(options.socket_group));
   }
-  VMS_TRY(up.vmstored, find_program("vmstored"));
+  if (!options.no_node) {
+    VMS_TRY(up.vmstored, find_program("vmstored"));
+  }
   VMS_TRY(up.nbdkit, find_program("nbdkit", "nbdkit"));
   up.plugin = find_nbdkit_plugin();
   up.is_verbose = context.output().options().verbosity > 0;
@@ -61,12 +83,13 @@ Answer<UpOptions> up_options(Context& context, const UpVerbOptions& options) {
 /// What tells a reader how to go on.
 void announce(Output& output, const UpOptions& up) {
   const bool is_default = up.run_folder == default_run_folder();
+  const std::string endpoint = up.nodes.empty() ? node_socket(up.run_folder) : up.nodes;
   json::object fields{{"action", "up"},
-                      {"endpoint", node_socket(up.run_folder)},
+                      {"endpoint", endpoint},
                       {"run_dir", up.run_folder},
                       {"data", up.data_folder}};
-  std::string text =
-      "vmstore is up: " + up.data_folder + " at " + node_socket(up.run_folder) + "\n";
+  const std::string what = up.nodes.empty() ? up.data_folder : "disks of the store";
+  std::string text = "vmstore is up: " + what + " at " + endpoint + "\n";
   if (!is_default) text += "  export VMSTORE_RUN_DIR=" + up.run_folder + "\n";
   text += "  next: vmstore create web 20G && vmstore attach web\n  stop: vmstore down";
   output.done(text, std::move(fields));
@@ -141,9 +164,11 @@ Answer<void> up(Context& context, const UpVerbOptions& options) {
   limit_time(std::chrono::milliseconds(0));  // --timeout is how long the node may take to answer
   VMS_TRY(const UpOptions up, up_options(context, options));
   if (context.options().dry_run) {
-    context.output().done("would start " + up.vmstored + " on " + up.data_folder + " at " +
-                              node_socket(up.run_folder),
-                          {{"action", "up"}, {"dry_run", true}, {"data", up.data_folder}});
+    const std::string what = options.no_node
+                                 ? "would serve disks of the store at " + up.nodes
+                                 : "would start " + up.vmstored + " on " + up.data_folder + " at " +
+                                       node_socket(up.run_folder);
+    context.output().done(what, {{"action", "up"}, {"dry_run", true}, {"data", up.data_folder}});
     return {};
   }
   umask(077);
@@ -194,6 +219,9 @@ void add_up_verbs(VerbBook& book) {
                    options->socket_group,
                    "Users of this group may connect to attached disks, too (libvirt-qemu)");
   start.add_flag("--create", options->create, "Make a store although the folder is there, empty");
+  start.add_flag("--no-node",
+                 options->no_node,
+                 "Run no node here: attach disks of the store whose nodes are at -E");
   start.add_flag("--detach", options->detach, "Return when it runs");
   book.action(start, [options](Context& context) { return up(context, *options); });
 

@@ -137,6 +137,27 @@ TEST_F(UpServiceTest, ServesAnAttachedDiskAndStopsInOrder) {
   EXPECT_FALSE(connect_unix(node_socket(folder_ + "/run")));
 }
 
+TEST_F(UpServiceTest, WithoutANodeItServesDisksOfTheStoreThatIsElsewhere) {
+  UpOptions elsewhere = options();
+  elsewhere.vmstored = "/nowhere";
+  elsewhere.nodes = "10.0.0.1:7000,10.0.0.2:7000";
+  elsewhere.tls.ca = "/tls/ca.pem";
+  const pid_t up = start(elsewhere);
+  wait_until_ready();
+  const auto attached = ask(ControlOp::attach, "web", false, true);
+  ASSERT_TRUE(attached) << attached.error().what;
+  std::ifstream file("/proc/" + std::to_string(pid_of("web")) + "/cmdline");
+  const std::string words((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  EXPECT_NE(words.find("endpoint=10.0.0.1:7000,10.0.0.2:7000"), std::string::npos) << words;
+  EXPECT_NE(words.find("tls-ca=/tls/ca.pem"), std::string::npos);
+  EXPECT_EQ(words.find("tls-key"), std::string::npos);
+  ASSERT_TRUE(ask(ControlOp::stop, {}, true));
+  EXPECT_EQ(exit_code(up), 0);
+  // It remembers beside no store, and has made none.
+  EXPECT_TRUE(std::filesystem::exists(folder_ + "/data/attached.json"));
+  EXPECT_FALSE(std::filesystem::exists(node_socket(folder_ + "/run")));
+}
+
 TEST_F(UpServiceTest, AClientThatConnectsWhileTheServerIsDeadJustWaits) {
   start(options());
   wait_until_ready();
