@@ -290,6 +290,7 @@ void add_all_verbs(VerbBook& book) {
   add_export_verbs(book);
   add_attach_verbs(book);
   add_nbd_verbs(book);
+  add_node_verbs(book);
   add_space_verbs(book);
   add_verify_verbs(book);
   add_owner_verbs(book);

@@ -15,6 +15,7 @@ void add_import_verbs(VerbBook& book);      // import
 void add_export_verbs(VerbBook& book);      // export
 void add_attach_verbs(VerbBook& book);      // attach, detach
 void add_nbd_verbs(VerbBook& book);         // nbd uri, snippet, ls
+void add_node_verbs(VerbBook& book);        // node ls
 void add_space_verbs(VerbBook& book);       // df, du, gc
 void add_verify_verbs(VerbBook& book);      // verify
 void add_owner_verbs(VerbBook& book);       // owner ls, break, discard

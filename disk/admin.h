@@ -50,6 +50,8 @@ class Admin {
   [[nodiscard]] Task<Result<std::uint64_t>> discard_batch_file(std::string name);
 
   [[nodiscard]] Task<Result<NodeStatus>> node_status();
+  /// As Client::nodes().
+  [[nodiscard]] Task<Result<std::vector<NodeSummary>>> nodes();
   [[nodiscard]] Task<Result<GcReport>> collect_garbage(bool dry_run);
   [[nodiscard]] Task<Result<std::uint64_t>> export_catalogue(Client::CataloguePage page);
   [[nodiscard]] Task<Result<void>> import_catalogue(std::vector<CatalogueEntry> entries,
@@ -105,6 +107,7 @@ class Admin {
                                                    std::string name,
                                                    const VerifyControl& control,
                                                    VerifyReport& report);
+  [[nodiscard]] Task<Result<NodeStatus>> status_of(net::NodeClient& node);
   /// How many acknowledged batches were in it; empty: there is none.
   [[nodiscard]] Result<std::optional<std::uint64_t>> set_batch_file_aside(DiskId id);
   /// What a repair by the node would keep of the disk's open key, or has kept.

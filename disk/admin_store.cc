@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Admin: the store as a whole: status, garbage collection, the catalogue as a backup.
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "base/limits.h"
@@ -16,6 +17,7 @@ namespace {
 
 constexpr std::size_t kRestorePerTxn = 100;
 constexpr std::size_t kMissingSaid = 20;
+constexpr Duration kNodeWait = std::chrono::seconds(2);  // that are shown as up
 
 bool starts_with(const std::string& key, std::string_view prefix) {
   return key.compare(0, prefix.size(), prefix) == 0;
@@ -26,10 +28,57 @@ bool belongs_to_node(const std::string& key) {
   return key == meta::kStoreKey || key == meta::kGcKey || starts_with(key, meta::kNodePrefix);
 }
 
+NodeSummary summary_of(const meta::pb::NodeRecord& record) {
+  NodeSummary summary;
+  summary.id = meta::from_pb<NodeId>(record.id());
+  summary.address = record.address();
+  summary.zone = record.zone();
+  summary.weight = record.weight();
+  summary.certificate = record.certificate();
+  return summary;
+}
+
 }  // namespace
 
 Task<Result<NodeStatus>> Admin::node_status() {
-  VMS_CO_TRY(const auto reply, co_await session_.node().status());
+  return status_of(session_.node());
+}
+
+Task<Result<std::vector<NodeSummary>>> Admin::nodes() {
+  net::NodePool& pool = session_.copies().nodes();
+  static_cast<void>(pool.unreachable());  // begins to connect to all of them
+  const TimePoint deadline = session_.scheduler().now() + kNodeWait;
+  std::vector<NodeSummary> nodes;
+  meta::RangeRequest request;
+  request.prefix = std::string(meta::kNodePrefix);
+  for (;;) {
+    VMS_CO_TRY(const auto answer, co_await catalogue_.range(request));
+    for (const meta::Entry& entry : answer.entries) {
+      VMS_CO_TRY(const auto record, meta::decode<meta::pb::NodeRecord>(entry.value));
+      nodes.push_back(summary_of(record));
+    }
+    if (!answer.more || answer.entries.empty()) break;
+    request.after = answer.entries.back().key;
+    request.revision = answer.revision;
+  }
+  for (NodeSummary& node : nodes) {
+    net::NodeClient* const client = pool.find(node.id);
+    if (client == nullptr) continue;
+    const auto session = co_await client->wait_connected(deadline);
+    node.up = session.has_value();
+    node.home = client == &session_.node();
+    if (!node.up) continue;
+    auto status = co_await status_of(*client);
+    if (status) node.status = std::move(*status);
+  }
+  std::sort(nodes.begin(), nodes.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.address, a.id) < std::tie(b.address, b.id);
+  });
+  co_return nodes;
+}
+
+Task<Result<NodeStatus>> Admin::status_of(net::NodeClient& node) {
+  VMS_CO_TRY(const auto reply, co_await node.status());
   NodeStatus status;
   status.store = session_.store().hex();
   status.version = reply->version();

@@ -409,6 +409,7 @@ class RealClient final : public Client {
     return core_->run(core_->admin.discard_batch_file(name));
   }
   Result<NodeStatus> node_status() override { return core_->run(core_->admin.node_status()); }
+  Result<std::vector<NodeSummary>> nodes() override { return core_->run(core_->admin.nodes()); }
   Result<GcReport> collect_garbage(bool dry_run) override {
     return core_->run(core_->admin.collect_garbage(dry_run));
   }

@@ -169,6 +169,18 @@ struct NodeStatus {
   bool direct_io = true;
   std::vector<std::string> warnings;
 };
+/// A node of the store, as the catalogue and a look at it say.
+struct NodeSummary {
+  NodeId id;
+  std::string address;  // where others reach it; empty: on its host only
+  std::string zone;
+  std::uint32_t weight = 0;
+  std::string certificate;  // name in the one that it shows; empty: none is known
+  bool up = false;          // it has a session with us
+  bool home = false;        // the one that serves us the catalogue
+  /// What it says of itself; none: it did not answer, or our role may not ask.
+  std::optional<NodeStatus> status;
+};
 struct GcReport {
   std::uint64_t round = 0;
   std::uint64_t keys_deleted = 0;
@@ -235,6 +247,8 @@ class Client {
   [[nodiscard]] virtual Result<std::uint64_t> discard_batch_file(const std::string& name) = 0;
 
   [[nodiscard]] virtual Result<NodeStatus> node_status() { return Errc::unsupported; }
+  /// All nodes, by address. One that gives no session within two seconds counts as down.
+  [[nodiscard]] virtual Result<std::vector<NodeSummary>> nodes() { return Errc::unsupported; }
   /// One whole round; `dry_run` marks and counts and frees nothing.
   [[nodiscard]] virtual Result<GcReport> collect_garbage(bool dry_run) {
     return static_cast<void>(dry_run), Errc::unsupported;

@@ -283,6 +283,23 @@ Result<disk::NodeStatus> FakeClient::node_status() {
   return status;
 }
 
+Result<std::vector<disk::NodeSummary>> FakeClient::nodes() {
+  VMS_CHECK(begin("nodes", {}));
+  disk::NodeSummary up;
+  up.id = NodeId{1, 2};
+  up.address = "10.0.0.1:7000";
+  up.zone = "rack-1";
+  up.weight = 3;
+  up.up = true;
+  up.status.emplace();
+  up.status->used_bytes = 4096;
+  disk::NodeSummary down;
+  down.id = NodeId{3, 4};
+  down.address = "10.0.0.2:7000";
+  down.weight = 1;
+  return std::vector<disk::NodeSummary>{up, down};
+}
+
 Result<disk::GcReport> FakeClient::collect_garbage(bool dry_run) {
   VMS_CHECK(begin("collect_garbage", dry_run ? "dry" : "real"));
   disk::GcReport report;

@@ -70,6 +70,7 @@ class FakeClient final : public disk::Client {
   Result<void> break_owner(const std::string& name) override;
   Result<std::uint64_t> discard_batch_file(const std::string& name) override;
   Result<disk::NodeStatus> node_status() override;
+  Result<std::vector<disk::NodeSummary>> nodes() override;
   Result<disk::GcReport> collect_garbage(bool dry_run) override;
   Result<std::uint64_t> export_catalogue(const CataloguePage& page) override;
   Result<void> import_catalogue(const std::vector<disk::CatalogueEntry>& entries,

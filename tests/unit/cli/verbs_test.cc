@@ -324,6 +324,15 @@ TEST(Space, FiguresNobodyCountedAreAbsent) {
   EXPECT_TRUE(store.called("collect_garbage real"));
 }
 
+TEST(Nodes, OneThatIsDownIsListedWithoutFigures) {
+  FakeStore store;
+  EXPECT_EQ(run(store, {"node", "ls", "-H", "--bytes", "-o", "address,state,zone,weight,used"}).out,
+            "10.0.0.1:7000\tup\track-1\t3\t4096\n10.0.0.2:7000\tdown\t-\t1\t-\n");
+  const Ran ran = run(store, {"node", "ls", "--json"});
+  EXPECT_NE(ran.out.find("\"id\":\"00000000000000030000000000000004\""), std::string::npos)
+      << ran.out;
+}
+
 TEST(Space, CollectionThatFreedNothingSaysWhy) {
   FakeStore store;
   store.failures["collect_garbage"] = Errc::unknown;
