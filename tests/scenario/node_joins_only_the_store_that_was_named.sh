@@ -5,7 +5,6 @@
 # a folder whose node runs are refused, and nothing is made there.
 source "$(dirname "$0")/functions.sh"
 source "$(dirname "$0")/functions_etcd.sh"
-requires openssl
 
 tls=$work/tls
 read -ra ports < <(python3 - <<'END'
