@@ -19,6 +19,8 @@ using net::NodeClient;
 
 constexpr std::size_t kRememberedMax = 65'536;
 constexpr unsigned kCopiesMost = 16;
+constexpr Duration kSlowAnswer = std::chrono::seconds(5);
+constexpr Duration kAvoided = std::chrono::minutes(10);
 
 /// The answers of several nodes, in the order of the nodes.
 template <class T>
@@ -44,12 +46,14 @@ Task<void> put_answer(GatheredPtr<T> into, std::size_t place, Task<Result<T>> qu
   into->put(place, std::move(answer));
 }
 
-/// Asks every node at once, in the order given; a null client is `unavailable`. `ask` is called
-/// before this returns to its caller for the first time, so that questions keep their order.
+/// Asks every node at once, in the order given; a null client is `unavailable`, one that has not
+/// answered at `until` is `timed_out`. `ask` is called before this returns to its caller for the
+/// first time, so that questions keep their order.
 template <class T, class Ask>
 Task<std::vector<Result<T>>> ask_all(Scheduler& scheduler,
                                      std::vector<NodeClient*> nodes,
-                                     const Ask& ask) {
+                                     const Ask& ask,
+                                     std::optional<TimePoint> until = {}) {
   const auto gathered = std::make_shared<Gathered<T>>(scheduler, nodes.size());
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     if (nodes[i] == nullptr) {
@@ -58,9 +62,15 @@ Task<std::vector<Result<T>>> ask_all(Scheduler& scheduler,
       scheduler.spawn(put_answer<T>(gathered, i, ask(*nodes[i])));
     }
   }
-  if (!nodes.empty()) co_await gathered->done.wait();
+  if (until) {
+    static_cast<void>(co_await gathered->done.wait_until(*until));
+  } else if (!nodes.empty()) {
+    co_await gathered->done.wait();
+  }
   std::vector<Result<T>> answers;
-  for (auto& answer : gathered->answers) answers.push_back(std::move(*answer));
+  for (auto& answer : gathered->answers) {
+    answers.push_back(answer ? std::move(*answer) : Result<T>(Errc::timed_out));
+  }
   co_return answers;
 }
 
@@ -79,7 +89,9 @@ AllAnswer all_of(const KeyPlace& place, const std::vector<Result<T>>& answers) {
     const Error error = answers[i] ? Error(Errc::ok) : answers[i].error();
     all.done += answers[i] ? 1U : 0U;
     if (severity(error) > severity(all.error)) all.error = error;
-    if (severity(error) == 1 && i < place.copies.size()) all.away.push_back(place.copies[i].node);
+    if (i >= place.copies.size()) continue;
+    if (severity(error) == 1) all.away.push_back(place.copies[i].node);
+    if (error == Errc::timed_out) all.slow.push_back(place.copies[i].node);
   }
   return all;
 }
@@ -216,26 +228,49 @@ std::vector<NodeClient*> Copies::clients(const KeyPlace& place) {
   return found;
 }
 
+std::optional<TimePoint> Copies::patience(const KeyPlace& place) const {
+  if (place.copies.size() <= 1) return std::nullopt;
+  return scheduler_.now() + kSlowAnswer;
+}
+
+void Copies::avoid(NodeId node) {
+  avoided_[node] = scheduler_.now() + kAvoided;
+  VMS_LOG(warning,
+          "disk",
+          "node " << node.hex() << " answers too slowly: new keys go elsewhere for a while");
+}
+
+std::vector<NodeId> Copies::place_new(KeyId key, CopyCount count) {
+  ring::PlaceRequest request;
+  request.key = key;
+  request.copies = count.wanted;
+  std::vector<NodeId> skip = nodes_.unreachable();
+  request.skip = skip;
+  request.zones = ring::Zones::fill_up;
+  std::vector<NodeId> all = nodes_.ring().place(request);
+  std::erase_if(avoided_, [&](const auto& slow) { return slow.second <= scheduler_.now(); });
+  if (avoided_.empty()) return all;
+  for (const auto& [node, until] : avoided_) skip.push_back(node);
+  request.skip = skip;
+  std::vector<NodeId> fast = nodes_.ring().place(request);
+  return fast.size() < count.least ? all : fast;
+}
+
 // ---- the owner's key ----
 
 Task<Result<KeyPlace>> Copies::create(
     KeyId key, DiskId disk, Epoch token, std::vector<std::byte> header_record, CopyCount count) {
-  const std::vector<NodeId> away = nodes_.unreachable();
-  ring::PlaceRequest request;
-  request.key = key;
-  request.copies = count.wanted;
-  request.skip = away;
-  request.zones = ring::Zones::fill_up;
   KeyPlace place;
   place.key = key;
-  for (const NodeId node : nodes_.ring().place(request)) {
+  for (const NodeId node : place_new(key, count)) {
     place.copies.push_back(KeyPlace::Copy{node, Incarnation()});
   }
   if (place.copies.empty() || place.copies.size() < count.least) co_return Errc::unavailable;
   const auto ask = [&](NodeClient& node) {
     return node.create_key(key, disk, token, header_record, count.wanted);
   };
-  const auto answers = co_await ask_all<Incarnation>(scheduler_, clients(place), ask);
+  const auto answers =
+      co_await ask_all<Incarnation>(scheduler_, clients(place), ask, patience(place));
   const AllAnswer all = all_of(place, answers);
   const bool exists = std::any_of(answers.begin(), answers.end(), [](const auto& answer) {
     return !answer && answer.error() == Errc::exists;
@@ -268,20 +303,22 @@ Task<AllAnswer> Copies::append(KeyPlace place,
     auto answer = co_await ask(*nodes.front());
     answers.push_back(std::move(answer));
   } else {
-    answers = co_await ask_all<KeyLength>(scheduler_, nodes, ask);
+    const auto until = where.may_be_given_up ? patience(place) : std::nullopt;
+    answers = co_await ask_all<KeyLength>(scheduler_, nodes, ask, until);
   }
   co_return all_of(place, answers);
 }
 
 Task<AllAnswer> Copies::seal(KeyPlace place, Epoch token, KeyLength length) {
   const auto ask = [&](NodeClient& node) { return node.seal(place.key, token, length); };
-  const auto answers = co_await ask_all<KeyLength>(scheduler_, clients(place), ask);
+  const auto answers =
+      co_await ask_all<KeyLength>(scheduler_, clients(place), ask, patience(place));
   co_return all_of(place, answers);
 }
 
 Task<AllAnswer> Copies::committed(KeyPlace place, Epoch token, Sequence committed) {
   const auto ask = [&](NodeClient& node) { return node.committed(place.key, token, committed); };
-  const auto answers = co_await ask_all<void>(scheduler_, clients(place), ask);
+  const auto answers = co_await ask_all<void>(scheduler_, clients(place), ask, patience(place));
   co_return all_of(place, answers);
 }
 
@@ -292,7 +329,8 @@ Task<Result<KeyLength>> Copies::reserve(KeyPlace place,
   const auto ask = [&](NodeClient& node) {
     return node.reserve(place.key, token, data_blocks, log_bytes);
   };
-  const auto answers = co_await ask_all<KeyLength>(scheduler_, clients(place), ask);
+  const auto answers =
+      co_await ask_all<KeyLength>(scheduler_, clients(place), ask, patience(place));
   const AllAnswer all = all_of(place, answers);
   if (!all.is_ok()) co_return all.error;
   KeyLength least = *answers.front();
@@ -328,7 +366,8 @@ Task<Result<void>> Copies::free_blocks(KeyId key,
 
 Task<Result<FencedKey>> Copies::fence(KeyPlace place, Epoch token) {
   const auto ask = [&](NodeClient& node) { return node.fence(place.key, token); };
-  auto answers = co_await ask_all<net::FenceAnswer>(scheduler_, clients(place), ask);
+  auto answers =
+      co_await ask_all<net::FenceAnswer>(scheduler_, clients(place), ask, patience(place));
   bool one_may_come = false;
   for (const auto& answer : answers) {
     if (!answer && answer.error() == Errc::stale_token) co_return Errc::stale_token;

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/ids.h"
@@ -38,6 +39,7 @@ void put_place(const KeyPlace& place, meta::pb::KeyPlace& record);
 struct AllAnswer {
   Error error{Errc::ok};     // the worst: fenced, then trouble of the key, then no space, then away
   std::vector<NodeId> away;  // did not answer
+  std::vector<NodeId> slow;  // of these, who is there and took longer than 5 s (DESIGN 4.7)
   std::size_t done = 0;      // copies that did it
   [[nodiscard]] bool is_ok() const noexcept { return error == Errc::ok; }
 };
@@ -63,6 +65,8 @@ class Copies {
   Copies& operator=(const Copies&) = delete;
 
   [[nodiscard]] net::NodePool& nodes() noexcept { return nodes_; }
+  /// For ten minutes new keys go elsewhere, if there are enough others.
+  void avoid(NodeId node);
 
   // ---- the owner's key: all copies ----
 
@@ -77,6 +81,7 @@ class Copies {
     std::uint64_t log_offset = 0;
     BlockIndex data_offset;
     Sequence committed;
+    bool may_be_given_up = false;  // a copy that is slow counts as away
   };
   /// Calls reach each copy in the order in which they were made.
   [[nodiscard]] Task<AllAnswer> append(KeyPlace place,
@@ -114,6 +119,9 @@ class Copies {
 
  private:
   [[nodiscard]] std::vector<net::NodeClient*> clients(const KeyPlace& place);
+  [[nodiscard]] std::vector<NodeId> place_new(KeyId key, CopyCount count);
+  /// Until when a copy of several is waited for; none: as long as it takes.
+  [[nodiscard]] std::optional<TimePoint> patience(const KeyPlace& place) const;
   [[nodiscard]] Task<Result<FencedKey>> settle_fenced(
       KeyPlace place, Epoch token, std::vector<Result<net::FenceAnswer>> answers);
   /// In the order in which to ask: where it was found before, the ring's choice, all others.
@@ -125,6 +133,7 @@ class Copies {
   net::NodePool& nodes_;
   std::map<KeyId, NodeId> found_;     // where a copy answered last; bounded
   std::map<KeyId, KeyPlace> placed_;  // keys made here; bounded
+  std::map<NodeId, TimePoint> avoided_;
 };
 
 }  // namespace vmstore::disk

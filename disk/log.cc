@@ -15,6 +15,8 @@ namespace {
 
 constexpr std::uint64_t kFlightBytesMax = 4 * limits::kMiB;
 constexpr std::size_t kFlightsMax = 64;
+constexpr std::size_t kSlowRollsMost = 3;
+constexpr Duration kSlowRollsIn = std::chrono::minutes(10);
 constexpr Duration kTroublePause = std::chrono::milliseconds(100);
 constexpr Duration kConnectLook = std::chrono::seconds(1);
 constexpr Duration kAnnounceDelay = std::chrono::seconds(1);
@@ -47,6 +49,7 @@ struct Log::Flight {
   std::vector<std::byte> record;
   Error error;
   std::vector<NodeId> away;  // that did not answer
+  std::vector<NodeId> slow;  // of these
   bool placed = false;
 };
 
@@ -359,6 +362,7 @@ Task<void> Log::send(std::shared_ptr<Flight> flight) {
   where.log_offset = place.log_offset;
   where.data_offset = place.data_offset;
   where.committed = Sequence(committed_.load());
+  where.may_be_given_up = may_roll_for_slowness();
   const auto outcome = co_await copies_.append(place_, where, flight->record, flight->item.blocks);
   if (outcome.is_ok()) {
     flight->state = Flight::State::done;
@@ -366,6 +370,7 @@ Task<void> Log::send(std::shared_ptr<Flight> flight) {
     flight->state = Flight::State::failed;
     flight->error = outcome.error;
     flight->away = outcome.away;
+    flight->slow = outcome.slow;
     troubled_ = true;
   }
   advance();
@@ -422,6 +427,16 @@ bool Log::can_do_without(const std::vector<NodeId>& away) {
   return static_cast<std::size_t>(alive) >= copy_count().least;
 }
 
+/// A slow store must not be rolled to pieces, and where nobody can take a copy's place it is waited
+/// for (DESIGN 4.7).
+bool Log::may_roll_for_slowness() {
+  while (!slow_rolls_.empty() && slow_rolls_.front() + kSlowRollsIn <= scheduler_.now()) {
+    slow_rolls_.pop_front();
+  }
+  if (place_.copies.size() <= 1 || slow_rolls_.size() >= kSlowRollsMost) return false;
+  return can_do_without({place_.copies.front().node});
+}
+
 bool Log::any_sending() const noexcept {
   return std::any_of(flights_.begin(), flights_.end(), [](const auto& flight) {
     return flight->state == Flight::State::sending;
@@ -459,6 +474,8 @@ Task<void> Log::resolve_trouble() {
             "log",
             "append to key " << key_.hex() << " failed: " << to_string(error)
                              << "; rolling to a new key");
+    for (const NodeId node : (*first)->slow) copies_.avoid(node);
+    if (!(*first)->slow.empty()) slow_rolls_.push_back(scheduler_.now());
     // A new key may fail as well, when it is the node or its disk: not key after key at full speed.
     if (roll_again_pause_ != Duration(0)) co_await sleep_for(scheduler_, roll_again_pause_);
     roll_again_pause_ =

@@ -158,6 +158,7 @@ class Log {
   [[nodiscard]] Task<Result<void>> adopt_open_key();
   [[nodiscard]] Task<Result<KeyPlace>> create_next_key(KeyLength& length);
   [[nodiscard]] bool can_do_without(const std::vector<NodeId>& away);
+  [[nodiscard]] bool may_roll_for_slowness();
   [[nodiscard]] CopyCount copy_count() const noexcept;
   [[nodiscard]] Task<Result<void>> change_record(OwnedRecord::Change change);
 
@@ -193,7 +194,8 @@ class Log {
   bool troubled_ = false;  // a flight came back with an error; nothing new is sent until resolved
   bool roll_wanted_ = false;      // the key takes nothing more, and nobody appends
   Duration roll_again_pause_{0};  // before the next roll, when nothing was committed since the last
-  std::optional<Error> roll_error_;  // of the newest attempt
+  std::optional<Error> roll_error_;   // of the newest attempt
+  std::deque<TimePoint> slow_rolls_;  // away from nodes that were slow
   BootId boot_;
   bool has_batch_file_ = false;
 

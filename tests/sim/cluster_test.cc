@@ -263,6 +263,66 @@ TEST_F(Cluster, SilentNodeIsAPause) {
   close(a_, disk);
 }
 
+// A node that answers heartbeats and whose disk hangs: 5 s, then the log goes on without it, three
+// times in ten minutes, and not where nobody could take its place.
+TEST_F(Cluster, SlowNodeIsAPauseOfFiveSeconds) {
+  create("d", kBlocks, 2);
+  disk::AsyncDiskOptions options;
+  options.key_roll_bytes = 16 * kBlockBytes;
+  DiskPtr disk = open(a_, "d", options);
+  write(a_, disk, 0, 8, 1);
+  flush(a_, disk);
+  const auto [slow, other] = copies_of("d");
+  WorkDelay hang;
+  hang.slow_one_in = 1;
+  hang.slow = std::chrono::minutes(3);
+  slow->set_delay(hang);
+  write(a_, disk, 0, 8, 2);
+  const TimePoint began = world_.now();
+  flush(a_, disk);
+  EXPECT_GE(world_.now() - began, std::chrono::seconds(5));
+  EXPECT_LT(world_.now() - began, std::chrono::seconds(12));
+  const auto [first, second] = copies_of("d");
+  EXPECT_NE(first, slow);
+  EXPECT_NE(second, slow);
+  // The next keys do not go there, either.
+  for (Tag tag = 3; tag < 8; ++tag) {
+    write(a_, disk, 0, 8, tag);
+    const TimePoint next = world_.now();
+    flush(a_, disk);
+    EXPECT_LT(world_.now() - next, std::chrono::seconds(1));
+  }
+  EXPECT_EQ(read(a_, disk, 0, 8), Tags(8, 7));
+  slow->set_delay(WorkDelay());
+  world_.run_for(std::chrono::minutes(4));
+  close(a_, disk);
+  disk = open(b_, "d");
+  EXPECT_EQ(read(b_, disk, 0, 8), Tags(8, 7));
+  close(b_, disk);
+}
+
+TEST_F(Cluster, SlowNodeThatNobodyCanReplaceIsWaitedFor) {
+  create("d", kBlocks, 2);
+  DiskPtr disk = open(a_, "d");
+  write(a_, disk, 0, 8, 1);
+  flush(a_, disk);
+  const auto [slow, other] = copies_of("d");
+  for (SimNode* node : running()) {
+    if (node != slow && node != other) kill(*node);
+  }
+  const KeyId key = open_key("d");
+  WorkDelay hang;
+  hang.slow_one_in = 1;
+  hang.slow = std::chrono::seconds(20);
+  slow->set_delay(hang);
+  write(a_, disk, 0, 8, 2);
+  flush(a_, disk);
+  EXPECT_EQ(open_key("d"), key);
+  slow->set_delay(WorkDelay());
+  EXPECT_EQ(read(a_, disk, 0, 8), Tags(8, 2));
+  close(a_, disk);
+}
+
 // An owner that was stopped, or cut off, while another took the disk over.
 TEST_F(Cluster, I3_stale_owner_never_gets_a_flush_acknowledged) {
   create("d", kBlocks, 3);

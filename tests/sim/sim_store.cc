@@ -118,6 +118,10 @@ void SimNode::stop() {
   bury(Death::kill);
 }
 
+void SimNode::set_delay(const WorkDelay& delay) {
+  process_->pool.set_delay(delay);
+}
+
 void SimNode::bury(Death death) {
   VMS_ASSERT(process_ != nullptr);
   process_->scheduler.kill();

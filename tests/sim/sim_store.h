@@ -69,6 +69,8 @@ class SimNode {
 
   [[nodiscard]] VirtualScheduler& process();
   [[nodiscard]] MemoryFiles& files() noexcept { return files_; }
+  /// Of its devices, from now on. REQUIRES: running.
+  void set_delay(const WorkDelay& delay);
   [[nodiscard]] storaged::Node& node();
   [[nodiscard]] meta::MemCatalogue& catalogue() noexcept { return *catalogue_; }
   [[nodiscard]] std::shared_ptr<meta::MemCatalogue> shared_catalogue() { return catalogue_; }
