@@ -19,6 +19,7 @@ wait_until 120 is_there
 # shellcheck disable=SC1091
 source "$cluster/env"
 wait_until 20 vmstore nbd ls
+expect_exit 2 "$SOURCE_DIR/scripts/cluster" 3 "$cluster" # it runs already, and goes on
 vmstore create web 256M --copies 2
 vmstore attach web >/dev/null
 uri=$(vmstore nbd uri web)
