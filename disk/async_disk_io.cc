@@ -169,7 +169,14 @@ Task<Result<void>> AsyncDisk::hand_over(bool force) {
   if (!force && connected_.load() && requests_open_.load() != 0) co_return Errc::busy;
   const bool has_guest = connected_.load();
   const auto released = co_await release_locked();
-  if (!released && released.error() == Errc::stale_token) become_failed(released.error());
+  const bool lost = !released && released.error() == Errc::stale_token;
+  if (lost && !my_writer_epoch_ && !(force && has_guest)) {
+    const auto maintenance = co_await maintenance_mutex_.lock();
+    // Nothing was written under it, and it is somebody else's already.
+    if (mode_.load() == Mode::owner) co_await lose_token();
+    co_return success();
+  }
+  if (lost) become_failed(released.error());
   // The disk changes under a guest that did not ask for it.
   if (released && force && has_guest) become_failed(Errc::stale_token);
   co_return released;

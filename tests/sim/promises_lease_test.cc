@@ -163,6 +163,29 @@ TEST_F(LeasePromises, C3_holder_whose_connection_broke_is_waited_for) {
   }
 }
 
+// What it is asked before it hears of the newer token finds the record changed. It never wrote: its
+// guest goes on reading.
+TEST_F(LeasePromises, HolderThatOnlyReadOutlivesAHandOverThatComesTooLate) {
+  DiskPtr reader = open(a_, "d");
+  DiskPtr second = open(b_, "d");
+  const Pending reading = begin_read(a_, reader);
+  run_to("disk.token_named");
+  hold(a_);
+  const Pending taking = begin_read(b_, second);
+  run_to("disk.unheld");
+  hold(b_);
+  let_go(a_);
+  finish(reading);
+  let_go(b_);
+  run_to("disk.token_named");
+  bury_and_start(b_);  // the token is newer than what the node and the reader know
+  finish(begin(b_, ask_to_hand_over(b_, reader->id())));
+  EXPECT_EQ(read(a_, reader, 0, 4), Tags(4, 0));
+  write(a_, reader, 1, 1, 2);
+  EXPECT_EQ(read(a_, reader, 0, 4), (Tags{0, 2, 0, 0}));
+  close(a_, reader);
+}
+
 TEST_F(LeasePromises, HolderReadsWhileTheCatalogueIsAway) {
   DiskPtr disk = open(a_, "d");
   EXPECT_EQ(read(a_, disk, 0, 4), Tags(4, 0));
