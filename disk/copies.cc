@@ -20,7 +20,6 @@ using net::NodeClient;
 constexpr std::size_t kRememberedMax = 65'536;
 constexpr unsigned kCopiesMost = 16;
 constexpr Duration kSlowAnswer = std::chrono::seconds(5);
-constexpr Duration kAvoided = std::chrono::minutes(10);
 
 /// The answers of several nodes, in the order of the nodes.
 template <class T>
@@ -233,11 +232,9 @@ std::optional<TimePoint> Copies::patience(const KeyPlace& place) const {
   return scheduler_.now() + kSlowAnswer;
 }
 
-void Copies::avoid(NodeId node) {
-  avoided_[node] = scheduler_.now() + kAvoided;
-  VMS_LOG(warning,
-          "disk",
-          "node " << node.hex() << " answers too slowly: new keys go elsewhere for a while");
+void Copies::avoid(NodeId node, Duration time) {
+  TimePoint& until = avoided_[node];
+  until = std::max(until, scheduler_.now() + time);
 }
 
 std::vector<NodeId> Copies::place_new(KeyId key, CopyCount count) {
@@ -309,7 +306,15 @@ Task<AllAnswer> Copies::append(KeyPlace place,
   co_return all_of(place, answers);
 }
 
-Task<AllAnswer> Copies::seal(KeyPlace place, Epoch token, KeyLength length) {
+Task<AllAnswer> Copies::seal(KeyPlace place,
+                             Epoch token,
+                             KeyLength length,
+                             std::vector<NodeId> without) {
+  const auto is_left_out = [&without](const KeyPlace::Copy& copy) {
+    return std::find(without.begin(), without.end(), copy.node) != without.end();
+  };
+  const bool all = std::all_of(place.copies.begin(), place.copies.end(), is_left_out);
+  if (!all) std::erase_if(place.copies, is_left_out);
   const auto ask = [&](NodeClient& node) { return node.seal(place.key, token, length); };
   const auto answers =
       co_await ask_all<KeyLength>(scheduler_, clients(place), ask, patience(place));

@@ -65,8 +65,8 @@ class Copies {
   Copies& operator=(const Copies&) = delete;
 
   [[nodiscard]] net::NodePool& nodes() noexcept { return nodes_; }
-  /// For ten minutes new keys go elsewhere, if there are enough others.
-  void avoid(NodeId node);
+  /// So long new keys go elsewhere, if there are enough others.
+  void avoid(NodeId node, Duration time);
 
   // ---- the owner's key: all copies ----
 
@@ -88,7 +88,11 @@ class Copies {
                                        Append where,
                                        std::vector<std::byte> record,
                                        wire::Payload blocks);
-  [[nodiscard]] Task<AllAnswer> seal(KeyPlace place, Epoch token, KeyLength length);
+  /// Copies on nodes of `without` are not asked, unless there are no others.
+  [[nodiscard]] Task<AllAnswer> seal(KeyPlace place,
+                                     Epoch token,
+                                     KeyLength length,
+                                     std::vector<NodeId> without = {});
   [[nodiscard]] Task<AllAnswer> committed(KeyPlace place, Epoch token, Sequence committed);
   /// The least that is allocated on every copy.
   [[nodiscard]] Task<Result<KeyLength>> reserve(KeyPlace place,

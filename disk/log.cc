@@ -17,6 +17,8 @@ constexpr std::uint64_t kFlightBytesMax = 4 * limits::kMiB;
 constexpr std::size_t kFlightsMax = 64;
 constexpr std::size_t kSlowRollsMost = 3;
 constexpr Duration kSlowRollsIn = std::chrono::minutes(10);
+/// A silent node may look alive on a connection that nothing was asked on since.
+constexpr Duration kAwayAvoided = std::chrono::seconds(10);
 constexpr Duration kTroublePause = std::chrono::milliseconds(100);
 constexpr Duration kConnectLook = std::chrono::seconds(1);
 constexpr Duration kAnnounceDelay = std::chrono::seconds(1);
@@ -215,7 +217,7 @@ Task<Result<void>> Log::open_new_key() {
   const KeyId old_key = key_;
   const KeyLength old_length = committed_length_;
   if (!old_key.is_none()) {
-    const auto sealed = co_await copies_.seal(place_, record_.epoch(), old_length);
+    const auto sealed = co_await copies_.seal(place_, record_.epoch(), old_length, gone_);
     // The record below seals it for everybody; the copies' own flags may come later. Where there
     // is but one node it is asked again rather than left without.
     if (sealed.error == Errc::stale_token) co_return sealed.error;
@@ -251,6 +253,7 @@ Task<Result<void>> Log::open_new_key() {
       static_cast<std::int64_t>(reserved_.value) - static_cast<std::int64_t>(length_.blocks.value);
   key_ = key;
   place_ = made;
+  gone_.clear();
   length_ = length;
   committed_length_ = length;
   last_sequence_ = length.last_sequence;
@@ -474,8 +477,10 @@ Task<void> Log::resolve_trouble() {
             "log",
             "append to key " << key_.hex() << " failed: " << to_string(error)
                              << "; rolling to a new key");
-    for (const NodeId node : (*first)->slow) copies_.avoid(node);
+    for (const NodeId node : (*first)->away) copies_.avoid(node, kAwayAvoided);
+    for (const NodeId node : (*first)->slow) copies_.avoid(node, kSlowRollsIn);
     if (!(*first)->slow.empty()) slow_rolls_.push_back(scheduler_.now());
+    gone_ = (*first)->away;
     // A new key may fail as well, when it is the node or its disk: not key after key at full speed.
     if (roll_again_pause_ != Duration(0)) co_await sleep_for(scheduler_, roll_again_pause_);
     roll_again_pause_ =

@@ -196,6 +196,7 @@ class Log {
   Duration roll_again_pause_{0};  // before the next roll, when nothing was committed since the last
   std::optional<Error> roll_error_;   // of the newest attempt
   std::deque<TimePoint> slow_rolls_;  // away from nodes that were slow
+  std::vector<NodeId> gone_;          // did not answer the append that key_ is rolled for
   BootId boot_;
   bool has_batch_file_ = false;
 
