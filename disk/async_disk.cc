@@ -218,7 +218,8 @@ Task<Result<void>> AsyncDisk::outlast_older_holders() {
 
 Task<Result<void>> AsyncDisk::renew_lease() {
   const Epoch epoch = record_.epoch();
-  const auto renewed = co_await session_.renew(id_);
+  Result<void> renewed(Errc::not_owner);
+  if (!lease_.is_over()) renewed = co_await session_.renew(id_);
   if (renewed) co_return success();
   if (renewed.error() == Errc::stale_token) {
     co_await settle_fenced(shared_from_this(), epoch);
@@ -660,6 +661,9 @@ Task<Result<void>> AsyncDisk::release_locked() {
     log_->name_end(record);
     if (wrote) record.set_size_bytes(assigned_bytes_);
   };
+  // Whoever finds the record released asks nobody who answers for the disk, and the answer to this
+  // change may not arrive.
+  lease_.end();
   for (;;) {
     const auto settled = co_await record_.change(settle);
     if (settled) break;

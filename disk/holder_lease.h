@@ -30,12 +30,12 @@ class HolderLease {
   }
   /// The node answered that the disk is held. Nothing when the lease was dropped meanwhile.
   void extend(const Renewal& renewal) noexcept {
-    if (!is_current(renewal)) return;
+    if (!is_current(renewal) || is_over_) return;
     until_ns_ = (renewal.sent + kTrusted).time_since_epoch().count();
   }
   /// extend() for a node that looked at the disk's record: there was no newer owner.
   void prove(const Renewal& renewal) noexcept {
-    if (is_current(renewal)) is_proven_ = true;
+    if (is_current(renewal) && !is_over_) is_proven_ = true;
     extend(renewal);
   }
   /// Ends now, and no question asked before counts any more. The next one has to be answered out of
@@ -45,6 +45,14 @@ class HolderLease {
     is_proven_ = false;
     until_ns_ = 0;
   }
+  /// The disk is given back: it runs no more before the next start().
+  void end() noexcept {
+    drop();
+    is_over_ = true;
+  }
+  /// Of a new hold.
+  void start() noexcept { is_over_ = false; }
+  [[nodiscard]] bool is_over() const noexcept { return is_over_; }
 
   [[nodiscard]] bool runs(TimePoint now) const noexcept {
     return now.time_since_epoch().count() < until_ns_.load(std::memory_order_acquire);
@@ -56,6 +64,7 @@ class HolderLease {
   std::atomic<std::int64_t> until_ns_{0};
   std::uint64_t round_ = 0;
   bool is_proven_ = false;
+  bool is_over_ = false;
 };
 
 }  // namespace vmstore::disk

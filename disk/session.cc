@@ -65,6 +65,7 @@ Task<void> Session::stop() {
 Task<Result<void>> Session::hold(DiskId id, Epoch epoch, HeldDisk* disk) {
   const auto lock = co_await lease_mutex_.lock();
   held_[id] = disk;  // first: a call may be relayed as soon as the node knows
+  disk->lease().start();
   const auto renewal = disk->lease().begin(scheduler_.now());
   const auto told = co_await node_.hold(id, epoch);
   const auto found = held_.find(id);

@@ -41,6 +41,13 @@ class LeasePromises : public Promises {
     VMS_CO_CHECK(co_await host.session().node().call_holder(request));
     co_return success();
   }
+  static Task<Outcome> give_back(DiskPtr disk) {
+    auto request = std::make_unique<pb::DiskCallRequest>();
+    wire::put_id(*request->mutable_disk(), disk->id());
+    request->mutable_hand_over();
+    VMS_CO_CHECK(co_await disk->serve(std::move(request)));
+    co_return success();
+  }
   [[nodiscard]] Tags found() const { return tags_of(0, bytes_); }
 
  private:
@@ -114,6 +121,33 @@ TEST_F(LeasePromises, C3_holder_that_gives_the_disk_back_answers_nothing_meanwhi
   finish(reading);
   finish(handing_over);
   EXPECT_EQ(found(), (Tags{0, 2, 0, 0}));
+  close(b_, writer);
+  close(a_, reader);
+}
+
+// The record says that the disk is free, the answer is lost with the node, and the next node waits
+// for nobody.
+TEST_F(LeasePromises, C3_holder_that_gives_the_disk_back_unheard_answers_nothing) {
+  DiskPtr reader = open(a_, "d");
+  EXPECT_EQ(read(a_, reader, 0, 4), Tags(4, 0));
+  DiskPtr writer = open(b_, "d");
+  world_.run_for(std::chrono::milliseconds(700));
+  network_.hold(node_.process(), a_.process());
+  const Pending giving = begin(a_, give_back(reader));
+  world_.run_for(std::chrono::milliseconds(20));
+  restart_node();
+  write(b_, writer, 1, 1, 2);
+  flush(b_, writer);
+  EXPECT_FALSE(giving->ended());
+  std::vector<std::byte> block(kBlockBytes);
+  EXPECT_FALSE(reader->try_read(kBlockBytes, block));
+  const Pending reading = begin_read(a_, reader);
+  world_.run_for(std::chrono::milliseconds(100));
+  EXPECT_FALSE(reading->ended());
+  network_.release(node_.process(), a_.process());
+  finish(reading);
+  EXPECT_EQ(found(), (Tags{0, 2, 0, 0}));
+  finish(giving);
   close(b_, writer);
   close(a_, reader);
 }
