@@ -369,6 +369,7 @@ Task<Result<void>> AsyncDisk::rollback(ClosedView view, meta::Compare still_ther
   writable_ = false;
   const auto outcome = co_await rollback_locked(std::move(view), std::move(still_there));
   if (!outcome && mode_.load() == Mode::owner) {
+    lease_.start();
     log_->go_on();
     writable_ = true;
   }
@@ -403,6 +404,7 @@ Task<Result<void>> AsyncDisk::rollback_locked(ClosedView view, meta::Compare sti
     store_cut(record);
   };
   VMS_FAULT("disk.before_rollback");
+  lease_.end();  // as in release_locked()
   std::vector<meta::Compare> compares;
   compares.push_back(std::move(still_there));
   const auto changed = co_await record_.change(set_view, std::move(compares));

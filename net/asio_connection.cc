@@ -93,7 +93,11 @@ class AsioConnection::Cursor {
 AsioConnection::AsioConnection(AsioSocket socket)
     : socket_(std::move(socket)),
       peer_(peer_of(socket_.fd())),
-      reader_(socket_.io().loop().read_buffers) {}
+      reader_(socket_.io().loop().read_buffers) {
+  if (!peer_.same_host || peer_.pid == 0) return;
+  const auto stat = read_process_stat(peer_.pid);
+  if (stat && !stat->is_over) peer_start_ = stat->start_ticks;
+}
 
 AsioConnection::~AsioConnection() {
   close();
@@ -101,11 +105,11 @@ AsioConnection::~AsioConnection() {
 }
 
 bool AsioConnection::is_peer_gone() const noexcept {
-  // A killed process closes its sockets while it is still in /proc, on its way out. A number that
-  // another process has by now counts as living: then the lease runs out by itself.
-  if (!peer_.same_host || peer_.pid == 0) return false;
+  // A killed process closes its sockets while it is still in /proc, on its way out.
+  if (!peer_start_) return false;
   const auto stat = read_process_stat(peer_.pid);
-  return stat ? stat->is_over : stat.error() == Errc::not_found;
+  if (!stat) return stat.error() == Errc::not_found;
+  return stat->is_over || stat->start_ticks != *peer_start_;
 }
 
 void AsioConnection::close() noexcept {

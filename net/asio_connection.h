@@ -4,7 +4,9 @@
 
 #include <sys/socket.h>
 
+#include <cstdint>
 #include <deque>
+#include <optional>
 
 #include "net/asio_socket.h"
 #include "net/connection.h"
@@ -35,6 +37,7 @@ class AsioConnection final : public Connection {
 
   AsioSocket socket_;
   PeerCredentials peer_;
+  std::optional<std::uint64_t> peer_start_;  // when its process began; none: /proc does not show it
   FrameReader reader_;
   std::deque<int> descriptors_;  // came, and belong to frames not complete yet
   bool drained_ = false;

@@ -2,7 +2,12 @@
 #include "net/asio_transport.h"
 
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <string>
@@ -171,6 +176,48 @@ TEST(AsioConnection, PeerIsTheProcessAtTheOtherEnd) {
   EXPECT_TRUE(pair.left().peer().same_host);
   EXPECT_EQ(pair.left().peer().pid, static_cast<std::uint32_t>(::getpid()));
   EXPECT_EQ(pair.left().peer().uid, ::getuid());
+  pair.right().close();
+  EXPECT_FALSE(pair.left().is_peer_gone());  // it closed its end, and lives
+}
+
+/// A process that connected to `path` and does nothing more.
+pid_t connected_child(const sockaddr_un& address) {
+  const pid_t child = ::fork();
+  if (child != 0) return child;
+  const int fd = ::socket(AF_UNIX, SOCK_STREAM, 0);
+  const auto* const where = reinterpret_cast<const sockaddr*>(&address);
+  if (fd < 0 || ::connect(fd, where, sizeof(address)) != 0) ::_exit(1);
+  for (;;) ::pause();
+}
+
+Task<bool> gone_after_kill(IoThread& io, int fd, pid_t child) {
+  const auto connection = adopt_socket(io, fd);
+  EXPECT_FALSE(connection->is_peer_gone());
+  ::kill(child, SIGKILL);
+  EXPECT_EQ(co_await receive_error(*connection), Errc::disconnected);
+  co_return connection->is_peer_gone();
+}
+
+TEST(AsioConnection, KilledPeerIsKnownToBeGone) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;  // abstract: a zero, then a name of this process's own
+  const std::string name = "vmstore-test-" + std::to_string(::getpid());
+  std::copy(name.begin(), name.end(), address.sun_path + 1);
+  const int listener = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  ASSERT_GE(listener, 0);
+  const auto* const where = reinterpret_cast<const sockaddr*>(&address);
+  ASSERT_EQ(::bind(listener, where, sizeof(address)), 0);
+  ASSERT_EQ(::listen(listener, 1), 0);
+  const pid_t child = connected_child(address);
+  ASSERT_GT(child, 0);
+  const int fd = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  ::close(listener);
+  ASSERT_GE(fd, 0);
+  {
+    IoThread io("test");
+    EXPECT_TRUE(block_on(io, gone_after_kill(io, fd, child)));
+  }
+  EXPECT_EQ(::waitpid(child, nullptr, 0), child);
 }
 
 // ---- descriptors ----
