@@ -133,7 +133,12 @@ bool names_older_blocks(const wire::RecordHeader& header) {
          });
 }
 
-Result<AppendRequest> get_append(const NameCheck& names, wire::Frame& request) {
+struct Append {
+  AppendRequest request;
+  Epoch made_by;  // the record's own: older where a takeover completes a copy
+};
+
+Result<Append> get_append(const NameCheck& names, wire::Frame& request) {
   VMS_TRY(const auto message, wire::parse<pb::KeyAppendRequest>(request.control));
   VMS_TRY(const auto which, get_key_and_token(message));
   VMS_TRY(const auto header, get_record(message.record(), which.key));
@@ -155,13 +160,16 @@ Result<AppendRequest> get_append(const NameCheck& names, wire::Frame& request) {
   VMS_CHECK(names.check_append(header, request.payload));
   append.record = to_bytes(message.record());
   append.blocks = std::move(request.payload);
-  return append;
+  return Append{std::move(append), header.epoch};
 }
 
 Task<net::Answer> append(Node& node, wire::Frame request) {
-  VMS_ANSWER_TRY(auto append, get_append(node.names(), request));
+  VMS_ANSWER_TRY(auto asked, get_append(node.names(), request));
+  AppendRequest append = std::move(asked.request);
   // An owner has fenced before: then nothing is waited for, and appends keep their order.
   const auto state = node.store().info(append.key);
+  const bool completes = asked.made_by < append.token;
+  if (state && completes && append.token != state->token) co_return refuse(Errc::invalid_argument);
   if (state && append.token > state->token) {
     VMS_ANSWER_CHECK(co_await check_epoch(node, state->disk, append.token));
   }

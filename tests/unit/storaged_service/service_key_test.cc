@@ -336,6 +336,23 @@ TEST_F(ServiceKey, RecordMustFitItsRequest) {
   EXPECT_EQ(error_with([](auto&) {}), Errc::ok);
 }
 
+// A takeover completes a copy with records of the owner before it: only under the token that it has
+// fenced the key with.
+TEST_F(ServiceKey, RecordOfAnOlderEpochIsTakenOnlyBehindTheFence) {
+  Owner owner(*client_, key_number(1));
+  owner.create();
+  const wire::Payload payload = make_blocks(1, 1);
+  const wire::RecordHeader header = owner.record(payload);
+  pb::KeyAppendRequest request = owner.append_request(header);
+  request.set_token(2);
+  EXPECT_EQ(client_->error_of(wire::Opcode::key_append, request, payload), Errc::invalid_argument);
+  pb::KeyFenceRequest fence;
+  fence.set_key(key_number(1).value());
+  fence.set_token(2);
+  EXPECT_EQ(client_->error_of(wire::Opcode::key_fence, fence), Errc::ok);
+  EXPECT_EQ(client_->error_of(wire::Opcode::key_append, request, payload), Errc::ok);
+}
+
 /// What garbage collection's proof says cannot be there: see decision 2.
 TEST_F(ServiceKey, RecordsThatNameOlderBlocksAreUnsupported) {
   Owner owner(*client_, key_number(1));
