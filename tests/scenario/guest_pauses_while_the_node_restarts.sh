@@ -39,8 +39,8 @@ work, kills_min, pause_limit_s = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 job = json.load(open(f"{work}/fio.json"))["jobs"][0]
 assert job["error"] == 0, job["error"]
 answered = sorted(int(line.split(",")[0]) for line in open(f"{work}/guest_lat.1.log"))
-# A kill in fio's last moments met no load.
-kills = [moment for moment in map(int, open(f"{work}/kills")) if moment < answered[-1]]
+# A kill in fio's last moments met no load: it writes no more, or only what was under way.
+kills = [moment for moment in map(int, open(f"{work}/kills")) if moment < answered[-1] - 1000]
 gaps = list(zip(answered, answered[1:]))
 longest = max(after - before for before, after in gaps)
 # What each kill made: the longest gap that ended before the next one.
