@@ -32,6 +32,9 @@ struct Gathered {
 
   void put(std::size_t place, Result<T> answer) {
     answers[place] = std::move(answer);
+    leave_out();
+  }
+  void leave_out() {
     if (--left == 0) done.set();
   }
 };
@@ -56,7 +59,7 @@ Task<std::vector<Result<T>>> ask_all(Scheduler& scheduler,
   const auto gathered = std::make_shared<Gathered<T>>(scheduler, nodes.size());
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     if (nodes[i] == nullptr) {
-      gathered->put(i, Errc::unavailable);
+      gathered->leave_out();
     } else {
       scheduler.spawn(put_answer<T>(gathered, i, ask(*nodes[i])));
     }
@@ -67,8 +70,15 @@ Task<std::vector<Result<T>>> ask_all(Scheduler& scheduler,
     co_await gathered->done.wait();
   }
   std::vector<Result<T>> answers;
-  for (auto& answer : gathered->answers) {
-    answers.push_back(answer ? std::move(*answer) : Result<T>(Errc::timed_out));
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    // Errors in place: of temporaries g++ 12 warns falsely.
+    if (auto& answer = gathered->answers[i]) {
+      answers.push_back(std::move(*answer));
+    } else if (nodes[i] == nullptr) {
+      answers.emplace_back(Errc::unavailable);
+    } else {
+      answers.emplace_back(Errc::timed_out);
+    }
   }
   co_return answers;
 }
