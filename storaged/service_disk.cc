@@ -93,20 +93,26 @@ Task<net::Answer> renew(Node& node, Session& session, wire::Frame request) {
   co_return answer_with(reply);
 }
 
-/// What is known of a disk that no session is registered for.
-Task<Result<pb::DiskHolderReply>> unregistered(Node& node, DiskId disk) {
+/// Somebody whom nobody can reach now may hold the disk for `left` more, unless its record says
+/// that it was given back: session 0.
+Task<Result<pb::DiskHolderReply>> held_out_of_reach(Node& node, DiskId disk, Duration left) {
   pb::DiskHolderReply reply;
-  const Duration grace = node.leases().grace_left(node.scheduler().now());
-  if (grace <= Duration(0)) co_return reply;
+  if (left <= Duration(0)) co_return reply;
   const auto record = co_await disk_record(node, disk);
   if (!record && record.error() == Errc::not_found) co_return reply;
   if (!record) co_return record.error();
   if (record->state() == meta::pb::DiskRecord::released) co_return reply;
-  // Whoever held it before the node started may be on its way back: session 0, not reachable.
   reply.set_held(true);
   reply.set_epoch(record->epoch());
-  reply.set_lease_left_ms(to_ms(grace));
+  reply.set_lease_left_ms(to_ms(left));
   co_return reply;
+}
+
+/// What is known of a disk that no session is registered for: whoever held it before the node
+/// started may be on its way back.
+Task<Result<pb::DiskHolderReply>> unregistered(Node& node, DiskId disk) {
+  const Duration grace = node.leases().grace_left(node.scheduler().now());
+  co_return co_await held_out_of_reach(node, disk, grace);
 }
 
 /// What the other nodes know. One that cannot be asked may have the holder's session: until it was
@@ -138,15 +144,8 @@ Task<Result<pb::DiskHolderReply>> ask_peers(Node& node, DiskId disk, NodeId* whe
       silence_left = std::max(silence_left, left);
     }
   }
-  if (reply.held() || silence_left <= Duration(0)) co_return reply;
-  const auto record = co_await disk_record(node, disk);
-  if (!record && record.error() == Errc::not_found) co_return reply;
-  if (!record) co_return record.error();
-  if (record->state() == meta::pb::DiskRecord::released) co_return reply;
-  reply.set_held(true);
-  reply.set_epoch(record->epoch());
-  reply.set_lease_left_ms(to_ms(silence_left));
-  co_return reply;
+  if (reply.held()) co_return reply;
+  co_return co_await held_out_of_reach(node, disk, silence_left);
 }
 
 Task<net::Answer> holder(Node& node, wire::Frame request) {
